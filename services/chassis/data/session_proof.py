@@ -39,13 +39,18 @@ BEGIN
   RAISE EXCEPTION '% is written by its service alone: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '58000';
 END $$
 """
+_MAY_ADOPT = f"({_IS_OF_NOW} AND ({_IS_PROVEN} OR NOT EXISTS (SELECT FROM {TABLE})))"
 # The first service that asks is the one whose database it is; from then on whoever proves to be it adds a proof.
 _ADOPT = f"""
 CREATE OR REPLACE FUNCTION adopt_session_proof(p_digest bytea) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET {SEARCH_PATH} AS $$
 BEGIN
+  -- Who may adopt nothing keeps no lock, either.
+  IF NOT {_MAY_ADOPT} OR EXISTS (SELECT FROM {TABLE} WHERE proof_digest = p_digest) THEN
+    RETURN;
+  END IF;
   LOCK TABLE {TABLE} IN SHARE ROW EXCLUSIVE MODE;
-  IF {_IS_OF_NOW} AND ({_IS_PROVEN} OR NOT EXISTS (SELECT FROM {TABLE})) THEN
+  IF {_MAY_ADOPT} THEN
     INSERT INTO {TABLE} (proof_digest) VALUES (p_digest) ON CONFLICT DO NOTHING;
   END IF;
 END $$
