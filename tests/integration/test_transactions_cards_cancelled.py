@@ -88,18 +88,18 @@ async def refuse(service: TransactionsHarness, seen: T, who: Principal = ADMIN, 
 
 
 @pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "as a batch"])
-async def test_pages_for_a_card_that_staff_ordered_take_no_room_of_any_other_payment(
+async def test_pages_for_a_card_that_staff_ordered_take_room_of_one_another_and_of_no_other_payment(
     service: TransactionsHarness, at_once: bool
 ) -> None:
     """Nobody approves one: its payer pays on it, or does not."""
     card = await service.deposit_request(payment_method=T.CARD, bank_account_id=None, amount=usd(1_000_00))
-    orders = [vary(card) for _ in range(3)]
+    orders = [vary(card, amount=usd(400_00)) for _ in range(3)]
     if at_once:
-        made = await create(service, ADMIN, orders)
-        assert {each.WhichOneof("outcome") for each in made} == {"transaction"}
+        made = name_outcomes(await create(service, ADMIN, orders))
     else:
-        for each in orders:
-            await service.ask(ADMIN, "CreateTransaction", each)
+        made = [name_outcomes(await create(service, ADMIN, [each]))[0] for each in orders]
+    assert made[2] == "COMMITMENT_EXCEEDED", "so its payer pays no more than is committed on them"
+    assert "COMMITMENT_EXCEEDED" not in made[:2]
     wire = vary(card, payment_method=T.WIRE)
     await service.ask(ADMIN, "CreateTransaction", wire)
     await service.ask(INVESTOR, "CreateTransaction", vary(card))

@@ -92,11 +92,16 @@ class Inflow:
         """Whether a person says when it came."""
         return self.rail.is_confirmed_by_a_person
 
+    @property
+    def is_page_of_staff(self) -> bool:
+        return self.rail.is_page_of_staff(of_investor=self.is_of_investor)
+
     def add_to(self, counted: store.Counted) -> store.Counted:
         """What is there of its investment once it is ordered, too."""
-        if not self.rail.takes_room(of_investor=self.is_of_investor):
-            return counted
-        return counted.add(self.amount.amount_minor, is_announced=self.is_announced, of_investor=self.is_of_investor)
+        amount_minor = self.amount.amount_minor
+        if self.is_page_of_staff:
+            return counted._replace(pages_minor=counted.pages_minor + amount_minor)
+        return counted.add(amount_minor, is_announced=self.is_announced, of_investor=self.is_of_investor)
 
     def field(self, name: str) -> str | None:
         """The request's field of that name, for a refusal to name; None where no field says it."""
@@ -319,6 +324,8 @@ def check_remaining(inflow: Inflow, investment: Investment, counted: store.Count
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     on_their_way_minor = investment.funded_amount.amount_minor + counted.unsettled_minor
     taken_minor = max(counted.total_minor, on_their_way_minor) - _count_ignored(inflow, counted)
+    # They take room of one another alone: their payer pays on them, or in another way.
+    taken_minor += counted.pages_minor if inflow.is_page_of_staff else 0
     remaining = Money(max(investment.amount.amount_minor - taken_minor, 0), inflow.amount.currency)
     if inflow.amount.amount_minor > remaining.amount_minor:
         named = inflow.field("amount.amount_minor")

@@ -65,12 +65,9 @@ class Rail:
     inbound_return: Period | None = None
     outbound_return: Period | None = None
 
-    def takes_room(self, *, of_investor: bool) -> bool:
-        """Whether what is ordered counts before it has come.
-
-        A card's page that staff ordered does not: its payer pays on it or does not, or in another way.
-        """
-        return of_investor or not self.is_for_contributions
+    def is_page_of_staff(self, *, of_investor: bool) -> bool:
+        """Whether it is a card's page that staff ordered: its payer pays on it or does not, or pays in another way."""
+        return self.is_for_contributions and not of_investor
 
     def carries(self, currency: str) -> bool:
         return self.currencies is None or currency in self.currencies

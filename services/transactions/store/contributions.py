@@ -47,6 +47,7 @@ class Counted(NamedTuple):
         announced_minor: The part of that which staff announced, and no bank has told of.
         unapproved_minor: The part of that which staff has drawn, and no second person has approved.
         of_investors: How many of those that have not settled investors ordered or announced.
+        pages_minor: What is on pages for a card that staff ordered, beside all of these.
     """
 
     total_minor: int
@@ -54,6 +55,7 @@ class Counted(NamedTuple):
     announced_minor: int
     unapproved_minor: int
     of_investors: int
+    pages_minor: int
 
     def add(self, amount_minor: int, *, is_announced: bool, of_investor: bool) -> Counted:
         """With one more that has not settled.
@@ -68,6 +70,7 @@ class Counted(NamedTuple):
             self.announced_minor + (amount_minor if is_announced and not of_investor else 0),
             self.unapproved_minor,
             self.of_investors + of_investor,
+            self.pages_minor,
         )
 
     def remove(self, amount_minor: int, *, of_investor: bool) -> Counted:
@@ -94,11 +97,15 @@ async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> Count
 
 
 def _count_contributions(rows: Iterable[Transaction]) -> Counted:
-    counted = Counted(0, 0, 0, 0, 0)
+    counted = Counted(0, 0, 0, 0, 0, 0)
     for row in rows:
         if row.status in ARRIVED:
             counted = counted._replace(total_minor=counted.total_minor + row.amount.amount_minor)
-        elif row.status not in ENDED and row.rail.takes_room(of_investor=row.is_of_investor):
+        elif row.status in ENDED:
+            continue
+        elif row.rail.is_page_of_staff(of_investor=row.is_of_investor):
+            counted = counted._replace(pages_minor=counted.pages_minor + row.amount.amount_minor)
+        else:
             is_announced, of_investor = row.rail.is_confirmed_by_a_person, row.is_of_investor
             counted = counted.add(row.amount.amount_minor, is_announced=is_announced, of_investor=of_investor)
             if row.approval_reason == STAFFS_DEBIT and row.status in (Status.INITIATED, Status.PENDING_APPROVAL):
