@@ -16,7 +16,8 @@ from functools import lru_cache
 _UNFIT = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _NOT_IN_LINES = re.compile(f"[{_UNFIT}]")
 _NOT_IN_A_LINE = re.compile(f"[{_UNFIT}\t\n\r]")
-_SINGLE = str.maketrans("“”„‟", "''''")
+# In the names of letters that are, or could be taken for, the marks around a quotation.
+_MARKS = re.compile("^(?!.*SINGLE).*(QUOTATION MARK|DOUBLE (PRIME|ACUTE|APOSTROPHE|GRAVE))")
 
 
 def find_fault(text: str, *, lines: bool = False) -> str | None:
@@ -57,7 +58,9 @@ def read_as_line(text: str) -> str:
 
 def quote(text: str) -> str:
     """Somebody's words as a line in quotation marks, which they cannot end: what follows is ours."""
-    return f"“{read_as_line(text).translate(_SINGLE)}”"
+    line = read_as_line(text)
+    within = ("'" if _MARKS.search(unicodedata.name(letter, "")) else letter for letter in line)
+    return f"“{''.join(within)}”"
 
 
 def has_plain_blanks(line: str) -> bool:
