@@ -101,7 +101,7 @@ async def test_a_later_deadline_gives_time_to_withdraw_again_and_comes_before_th
     assert cancelled.status == opb.Investment.CANCELLING
 
 
-@pytest.mark.parametrize("what", ["deadline_time", "terms"])
+@pytest.mark.parametrize("what", ["deadline_time", "terms", "display_name"])
 async def test_one_person_changes_what_investors_agree_to_so_often_and_no_more(
     service: DistributionsHarness, what: str
 ) -> None:
@@ -113,6 +113,7 @@ async def test_one_person_changes_what_investors_agree_to_so_often_and_no_more(
         [preferred] = [each for each in offering.terms.tiers if each.HasField("preferred_return")]
         preferred.preferred_return.rate = f"0.0{number}"
         request.terms.CopyFrom(offering.terms)
+        request.display_name = f"Oak Street {number}"
         request.update_mask.paths.append(what)
         return await service.call(service.offerings.UpdateOffering, request, person)
 

@@ -170,9 +170,10 @@ async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: dateti
     if changed == offering:
         return answer_offering(offering, now)
     await APPROVAL_WRITER.note_edit(tx, offering.offering_id, offering.etag, now)
-    if (changed.deadline_at, changed.terms) != (offering.deadline_at, offering.terms):
-        # Investors agree to what they read: whoever changes it over and over lets nobody commit.
+    # Investors agree to what they read: whoever changes it over and over lets nobody commit.
+    if changed.terms_etag != offering.terms_etag:
         await note_stop(tx, _CHANGES_TERMS, offering.offering_id, now)
+    if (changed.deadline_at, changed.terms) != (offering.deadline_at, offering.terms):
         person = current_principal().person
         changed = replace(changed, makers=changed.makers | {person})
         await outdate_closings(tx, offering.offering_id, now)
