@@ -20,6 +20,7 @@ from services.chassis.data.roles import SESSION_PROOF
 from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import session_proofs
 from services.chassis.data.transaction import Tx
+from services.chassis.process.telemetry import log
 
 # The one table that is written before anybody has proven anything: by `adopt_session_proof`.
 TABLE = session_proofs.name
@@ -116,3 +117,4 @@ async def adopt_session_proof(database: Database) -> None:
     for proof in (newest, *older):
         async with database.open_proving(proof) as connection:
             await connection.execute("SELECT public.adopt_session_proof($1)", digest)
+    log.info("session_proof_known", digest=digest.hex())
