@@ -246,6 +246,22 @@ async def test_an_exception_about_the_refund_itself_that_one_person_resolved_has
     assert again.status == T.PENDING_APPROVAL
 
 
+async def test_an_exception_about_a_contribution_that_one_person_resolved_has_its_refund_wait(
+    service: TransactionsHarness,
+) -> None:
+    """What a provider paid back already would be paid once more, on the word of one person and of who gains."""
+    paid = await contribute(service, "02", amount=usd(50_00))
+    service.clock.advance(timedelta(days=65))
+    await service.work()
+    about = About(transaction_id=paid.transaction_id)
+    await report_apart(service.dependencies, ORG, ExceptionKind.PAYMENT_NOT_OURS, about, "It was paid back there.")
+    [told] = await list_exceptions(service)
+    await resolve(service, told, "Nothing.", Principal("admin-9", "admin", ORG))
+    service.clock.advance(timedelta(days=400))
+    waiting = await refund(service, paid, amount=usd(50_00), approved=True)
+    assert waiting.status == T.PENDING_APPROVAL
+
+
 async def test_whoever_is_paid_does_not_overrule_a_no_by_asking_again(service: TransactionsHarness) -> None:
     """The reason that it waited for is gone by then, and who decided on the refund before did so before the no."""
     paid = await contribute(service, "02", amount=usd(50_00))

@@ -209,9 +209,8 @@ async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payou
     received = await list_received(tx, refunded) if refunded else {}
     given_back = await sum_given_back(tx, refunded)
     about = [row.transaction_id for rows in received.values() for row in rows or ()]
-    since = {each: given_back.ended_since[of] for of, ids in given_back.ended.items() for each in ids}
-    about += since
-    questioned = await list_questioned(tx, about, since) if about else frozenset[str]()
+    about += [each for ids in given_back.ended.values() for each in ids]
+    questioned = await list_questioned(tx, about) if about else frozenset[str]()
     of_nobody = None
     if given_back.ended:
         of_nobody = await list_exceptions_of_nobody(tx, resolved_since=min(given_back.ended_since.values()))
@@ -240,7 +239,7 @@ def _find_doubt(
     """Why a refund that goes where its money came from is approved all the same; None where nobody has to.
 
     Args:
-        questioned: Contributions, and refunds that came to nothing, about which an exception is open, or may be.
+        questioned: Contributions, and refunds that came to nothing, about which an exception is open, may be, or was.
     """
     ended = given_back.ended.get(item.investment_id, [])
     if any(each in questioned for each in (*ended, *(row.transaction_id for row in received))):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -139,24 +139,12 @@ async def list_exceptions_of_nobody(tx: Tx, *, resolved_since: datetime) -> Exce
     return await _list_grave(tx, _c.transaction_id.is_(None), resolved_since)
 
 
-async def list_questioned(
-    tx: Tx, transaction_ids: Collection[str], resolved_since: Mapping[str, datetime]
-) -> frozenset[str]:
-    """The transactions about which one that is more than LOW is open, or was altered in the database.
-
-    Args:
-        resolved_since: Of those in which it counts as well that one person alone has resolved one: since when.
-    """
-    query = sa.select(payment_exceptions).where(
+async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset[str]:
+    """The transactions about which one that is more than LOW is open, or one person alone has said that it is not."""
+    query = sa.select(_c.transaction_id.distinct()).where(
         is_mine(payment_exceptions), _c.transaction_id.in_(transaction_ids), _c.kind.in_(_GRAVE)
     )
-    rows = (await tx.execute(query)).all()
-    ours = {row.payment_exception_id: row for row in keep_sealed(tx, payment_exceptions, rows)}
-    return frozenset(
-        row.transaction_id
-        for row in rows
-        if row.payment_exception_id not in ours or _counts(row, resolved_since.get(row.transaction_id))
-    )
+    return frozenset(await tx.scalars(query))
 
 
 async def _list_grave(tx: Tx, which: sa.ColumnElement[bool], resolved_since: datetime) -> Exceptions:
@@ -172,11 +160,9 @@ async def _list_grave(tx: Tx, which: sa.ColumnElement[bool], resolved_since: dat
     return Exceptions(found, len(rows) <= _GRAVE_MAX, has_altered)
 
 
-def _counts(row: Row, resolved_since: datetime | None) -> bool:
-    """Whether it is open, or was resolved since then."""
-    if row.status == ExceptionStatus.OPEN or row.resolved_at is None:
-        return True
-    return resolved_since is not None and bool(row.resolved_at > resolved_since)
+def _counts(row: Row, resolved_since: datetime) -> bool:
+    is_open = row.status == ExceptionStatus.OPEN or row.resolved_at is None
+    return bool(is_open or row.resolved_at > resolved_since)
 
 
 async def insert_exception(tx: Tx, found: PaymentException, actor: str) -> None:
