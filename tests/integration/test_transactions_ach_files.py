@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.values.calendar import add_banking_days
 from services.chassis.values.money import Money
 from services.transactions.commands.exceptions import report
 from services.transactions.domain.exceptions import About, ExceptionKind
@@ -103,6 +104,18 @@ async def test_a_debit_that_comes_back_is_presented_again_by_a_later_file_and_sa
     [again] = list_sent(folders.sent[-1])
     assert (again.amount_minor, b"RETRY PYMT" in folders.sent[-1]) == (100_00, True)
     assert (await service.get(deposit.transaction_id)).presentments == 2
+
+
+async def test_who_dates_a_return_back_leaves_no_less_time_to_cancel_what_is_presented_again(service, folders) -> None:
+    deposit, _ = await order(service)
+    await leave(service)
+    service.clock.set(SETTLED + timedelta(days=21))
+    assert await status_of(service, deposit) in (T.SETTLED, T.COMPLETED)
+    await come_back(service, folders, [(find_sent(folders, 100_00), "R01")], (SETTLED + timedelta(days=1)).date())
+    seen = await service.get(deposit.transaction_id)
+    assert seen.status == T.PENDING_RETRY
+    again_at = seen.next_attempt_time.ToDatetime().astimezone(MONDAY.tzinfo)
+    assert again_at.date() == add_banking_days(service.clock.now().date(), 3)
 
 
 async def test_a_return_is_applied_once_however_often_and_late_it_comes(service, folders) -> None:

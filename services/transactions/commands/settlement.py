@@ -213,7 +213,8 @@ async def record_settlement(
 
 
 async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetime, now: datetime) -> Transaction:
-    next_attempt_at = schedule.compute_represent_at(at)
+    # From when it was heard of: until then the party and staff may cancel it, whatever day a file says.
+    next_attempt_at = schedule.compute_represent_at(max(at, now))
     again = may_represent(
         payment.return_code,
         is_inbound=row.is_inbound,
