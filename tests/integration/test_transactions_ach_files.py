@@ -109,9 +109,10 @@ async def test_a_debit_that_comes_back_is_presented_again_by_a_later_file_and_sa
 async def test_who_dates_a_return_back_leaves_no_less_time_to_cancel_what_is_presented_again(service, folders) -> None:
     deposit, _ = await order(service)
     await leave(service)
+    back = [(find_sent(folders, 100_00), "R01")]
     service.clock.set(SETTLED + timedelta(days=21))
     assert await status_of(service, deposit) in (T.SETTLED, T.COMPLETED)
-    await come_back(service, folders, [(find_sent(folders, 100_00), "R01")], (SETTLED + timedelta(days=1)).date())
+    await come_back(service, folders, back, (SETTLED + timedelta(days=1)).date())
     seen = await service.get(deposit.transaction_id)
     assert seen.status == T.PENDING_RETRY
     again_at = seen.next_attempt_time.ToDatetime().astimezone(MONDAY.tzinfo)

@@ -65,11 +65,41 @@ async def test_of_a_file_that_was_altered_nothing_moves_before_it_lies_there_aga
     assert await read_statuses(service, made, 3) == DONE
 
 
-async def test_what_was_held_and_lies_nowhere_any_more_has_moved_nothing_days_later_either(service, folders) -> None:
+@pytest.mark.parametrize("is_there", [True, False], ids=["its copy is kept", "its copy is gone"])
+async def test_what_was_held_and_lies_nowhere_any_more_has_moved_nothing_days_later_either(
+    service, folders, is_there
+) -> None:
+    """Whoever writes beside it may take our folder away, too."""
     made = list(await order(service))
     await leave(service)
     [file] = folders.outbound.glob("*.ach")
-    file.write_bytes(file.read_bytes() + b" ")
+    whole = file.read_bytes()
+    file.write_bytes(whole + b" ")
     await service.run(watch_ach_files)
+    if not is_there:
+        shutil.rmtree(folders.outbound / ".held")
     for days in (2, 9, 30):
         assert await read_statuses(service, made, days) == WAITS
+    file.write_bytes(whole)
+    assert await service.run(watch_ach_files) == 0, "it is put back, however late"
+    file.unlink()
+    assert await read_statuses(service, made, 31) == DONE
+
+
+async def test_a_copy_in_the_place_of_what_is_held_puts_nothing_off_and_no_file_before_the_bank_twice(
+    service, folders
+) -> None:
+    """Whoever writes beside it lays it there, while the bank fetches the file."""
+    made = list(await order(service))
+    await leave(service)
+    [file] = folders.outbound.glob("*.ach")
+    held = folders.outbound / ".held"
+    held.mkdir(exist_ok=True)
+    shutil.copy(file, held)
+    file.unlink()
+    assert await service.run(watch_ach_files) == 0
+    (held / file.name).rename(file)
+    assert await service.run(watch_ach_files) == 1
+    [told] = await list_exceptions(service, kind=["ACH_FILE_FOREIGN"])
+    assert told.cause.startswith("It was fetched before")
+    assert await read_statuses(service, made, 3) == DONE

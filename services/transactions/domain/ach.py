@@ -143,8 +143,9 @@ class AchFile:
         """
         if self.status is FileStatus.REJECTED:
             return True
-        late = None if self.left_at is None else add_banking_days(self.left_at.date(), GONE_AFTER_DAYS)
-        return self.fetched_at is not None or (late is not None and now.date() > late)
+        if self.fetched_at is not None or self.left_at is None or self.held_at is not None:
+            return self.fetched_at is not None  # what was taken out of the bank's way is put back, however late
+        return now.date() > add_banking_days(self.left_at.date(), GONE_AFTER_DAYS)
 
 
 def sum_up(entries: Sequence[AchEntry]) -> dict[str, Any]:

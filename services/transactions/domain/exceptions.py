@@ -98,7 +98,8 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         "A provider says something of a payment that we did not order so, or contradicts what it said before. Nothing"
         " moved in the book.",
         "Compare the provider's statement with the transaction, and find out before anything else: it may have been"
-        " paid back or be disputed there, or somebody changed it there. It opens again while the provider says so.",
+        " paid back or be disputed there, or somebody changed it there. It opens again while the provider says so"
+        " and the payment is not FINAL.",
     ),
     ExceptionKind.PAID_TWICE: Description(
         Severity.HIGH,

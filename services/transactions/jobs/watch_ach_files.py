@@ -36,7 +36,6 @@ from services.transactions.providers.ach_file.folders import (
     STAGING,
     find_file_id,
     is_folder,
-    list_given_names,
     name_file,
     open_folder,
     put_away,
@@ -44,6 +43,7 @@ from services.transactions.providers.ach_file.folders import (
     spell_name,
 )
 from services.transactions.store import ach
+from services.transactions.store.exceptions import was_reported
 
 LIES_TOO_LONG = timedelta(hours=4)
 _PART = re.compile(r"\.(.+)\.part")
@@ -102,8 +102,6 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
     for org_id, file in lain:
         name = name_file(org_id, file)
         await _try(faults, name, _note_where(dependencies, org_id, file, outbound / name, there.get(name), now))
-        if there.get(name) is False:
-            await _try(faults, name, asyncio.to_thread(_mark_copies, outbound, name, file))
     for each in found:
         if not each.is_staged and each.path not in strange and _lies_too_long(each, made, now):
             cause = "Nobody has taken it to the bank for hours."
@@ -200,13 +198,16 @@ async def _report(
 async def _note_where(
     dependencies: Dependencies, org_id: str, file: AchFile, path: Path, is_foreign: bool | None, now: datetime
 ) -> None:
-    """Remembers where a file of ours is that has left.
+    """Remembers where a file of ours is that has left. What lies in our folder for what is held says nothing of that:
+    whoever writes beside it lays there what they like.
 
     Args:
         is_foreign: Whether what lies there in its place is not ours; None where nothing does.
     """
     if is_foreign is None:
-        seen = await asyncio.to_thread(_see_gone, file, path, now)
+        # Fetched; one that was taken out of the bank's way waits for that, however long.
+        is_taken = file.held_at is None and await asyncio.to_thread(_is_gone, path)
+        seen = replace(file, fetched_at=now) if is_taken else file
     elif is_foreign:
         seen = file if file.is_fetched(now) else replace(file, held_at=file.held_at or now)
     else:
@@ -216,37 +217,14 @@ async def _note_where(
     with acting_as(service_principal(NAME, org_id)):
         async with dependencies.database.begin() as tx:
             locked = await ach.FILES.lock_known(tx, file.ach_file_id)
-            if locked.version == file.version:  # else another process has looked
-                await ach.FILES.save(tx, locked, seen, dependencies.clock.now())
-
-
-def _see_gone(file: AchFile, path: Path, now: datetime) -> AchFile:
-    """A file that does not lie there any more: fetched, unless it was taken out of the bank's way."""
-    if not _is_gone(path):
-        return file
-    held, was_released = _list_held(path.parent, path.name), file.status is not FileStatus.REJECTED
-    if was_released and file.held_at is None and _list_as_released(held, file):
-        return replace(file, held_at=now)  # while nobody could remember it
-    is_taken = file.held_at is None or (file.is_fetched(now) and not held)
-    return replace(file, fetched_at=now, held_at=None) if is_taken else file
-
-
-def _mark_copies(outbound: Path, name: str, file: AchFile) -> None:
-    """It lies before the bank, perhaps again: a copy in the folder of what is held does not say that it is there."""
-    for path in _list_as_released(_list_held(outbound, name), file):
-        path.rename(path.with_name(f"{path.name}.copy"))
-
-
-def _list_held(outbound: Path, name: str) -> list[Path]:
-    """What lay there under this name and was taken out of the bank's way."""
-    with suppress(FileNotFoundError):
-        return [path for path in (outbound / HELD).iterdir() if name in list_given_names(path.name)]
-    return []
-
-
-def _list_as_released(paths: Sequence[Path], file: AchFile) -> list[Path]:
-    """Those of them that are the file just as we released it."""
-    return [path for path in paths if (content := read_whole(path)) is not None and _digest(content) == file.digest]
+            if locked.version != file.version:  # another process has looked
+                return
+            if seen.fetched_at is not None and file.status is not FileStatus.REJECTED:
+                kind = ExceptionKind.ACH_FILE_FOREIGN
+                if await was_reported(tx, kind, path.name, since=file.updated_at):
+                    # It was taken away while its row could not say so.
+                    seen = replace(file, held_at=now)
+            await ach.FILES.save(tx, locked, seen, dependencies.clock.now())
 
 
 def _digest(content: bytes) -> str:

@@ -97,6 +97,12 @@ async def read_involved(tx: Tx, found: PaymentException) -> Involved:
     return Involved(frozenset(makers), frozenset(party_ids), await acts_for_any(tx, party_ids))
 
 
+async def was_reported(tx: Tx, kind: ExceptionKind, file_name: str, *, since: datetime) -> bool:
+    """Whether one of the kind about a file was found since then, whatever became of it."""
+    which = (_c.kind == kind, _c.file_name == file_name, _c.last_seen_at >= since)
+    return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(payment_exceptions), *which))))
+
+
 async def lock_subject(tx: Tx, kind: ExceptionKind, subject: str) -> None:
     """Lets those who find the same thing go one by one. Taken after the locks of what it is about."""
     await lock_name(tx, "payment_exceptions", kind, subject)
