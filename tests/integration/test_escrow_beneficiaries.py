@@ -57,7 +57,7 @@ async def open_account(escrow: Escrow) -> str:
     account = await escrow.open()
     escrow.distributions.committed[account] = {INVESTOR, COMMITTED}
     credited = [(name, -100) for name in GAINING if name.partition(":")[0] in HELD]
-    owed = [("cash", 700), ("in_transit", 100), ("returns_receivable:inv-001", 100)]
+    owed = [("cash", 900), ("in_transit", -100), ("returns_receivable:inv-001", 100)]
     assert len(credited) * 100 == sum(minor for _, minor in owed)
     await escrow.post(account, *owed, *credited)
     return account

@@ -161,7 +161,8 @@ async def test_what_the_chart_lets_be_held_can_be_held_and_nothing_else(escrow, 
     for line in CHART:
         name = f"{line.kind.lower()}:inv-001" if line.of_party else line.kind.lower()
         other = "cash" if line.normal_balance is Direction.CREDIT else "fees"
-        sign = -1 if line.normal_balance is Direction.CREDIT else 1
+        # On IN_TRANSIT is what is on its way out.
+        sign = -1 if line.normal_balance is Direction.CREDIT or name == "in_transit" else 1
         await escrow.post(account, (name, sign * 5), (other, -sign * 5))
         if line.may_be_held:
             assert (await escrow.hold(account, name, 5)).status == holds_pb.Hold.PLACED
@@ -231,7 +232,7 @@ async def test_a_capture_that_cannot_be_booked_leaves_the_hold(escrow, account):
         "CAPTURE_EXCEEDS_HOLD",
         {"held_minor": "60", "requested_minor": "61", "currency_code": "USD"},
     )
-    await escrow.post(account, ("in_transit", 50), ("cash", -50))
+    await escrow.post(account, ("returns_receivable:inv-002", 50), ("cash", -50))
     # The receiving side has too little: the subscription is free, half of the cash has left.
     assert (await refusal(capture(escrow, hold, 60, to="cash")))[0] == "INSUFFICIENT_AVAILABLE_BALANCE"
     assert (await refusal(capture(escrow, hold, 60, to=SUBSCRIPTION)))[0] == "INVALID_FIELD"

@@ -15,6 +15,7 @@ from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.data.seals import NotSealed
+from services.chassis.values.errors import DomainError
 from services.chassis.values.refusals import EscrowAccountClosed
 from tests.support.chassis import as_superuser
 from tests.support.escrow import SPONSOR, Escrow, Payment, refusal, usd
@@ -218,6 +219,35 @@ async def test_what_somebody_else_writes_where_it_came_from_pays_no_debt_and_mak
     with pytest.raises(NotSealed):
         await pay(escrow, third, "WITHDRAWAL")
     assert await escrow.posted(third) == before
+
+
+async def test_nobody_says_by_hand_that_rails_owe_what_a_payment_has_ended(escrow: Escrow) -> None:
+    """It would pass for cash, and be paid once more."""
+    source, to = await two_accounts(escrow)
+    payment = transfer(source, to)
+    await payment.submit(escrow)
+    await payment.happens(escrow, "SUBMITTED")
+    [taken] = [each for each in await escrow.journal() if each.escrow_account_id == source and each.transaction_id]
+    await payment.happens(escrow, "SETTLED", "COMPLETED")
+    before = await escrow.posted(source)
+    for work in (
+        escrow.post(source, reverses_journal_entry_id=taken.journal_entry_id),
+        escrow.post(source, ("in_transit", 1), ("distributable", -1)),
+    ):
+        with pytest.raises(DomainError) as refused:
+            await work
+        assert (refused.value.reason, refused.value.metadata["ledger_account_kind"]) == (
+            *("INSUFFICIENT_AVAILABLE_BALANCE", "IN_TRANSIT"),
+        )
+    assert await escrow.posted(source) == before
+
+
+async def test_what_is_still_on_its_way_out_is_taken_back_by_hand(escrow: Escrow) -> None:
+    source, to = await two_accounts(escrow)
+    await transfer(source, to).submit(escrow)
+    [taken] = [each for each in await escrow.journal() if each.escrow_account_id == source and each.transaction_id]
+    await escrow.post(source, reverses_journal_entry_id=taken.journal_entry_id)
+    assert await escrow.posted(source) == {"cash": 150, "distributable": 150}
 
 
 async def test_what_somebody_else_calls_the_return_of_a_transfer_has_nobody_paid(escrow: Escrow) -> None:

@@ -64,6 +64,8 @@ class Model:
             after[code] = after.get(code, 0) + (minor if code in DEBIT_NORMAL else -minor)
         if any(code != "in_transit" and after[code] < self.held[code] for code, _ in legs):
             return "INSUFFICIENT_AVAILABLE_BALANCE"
+        if after.get("in_transit", 0) > max(0, self.posted["in_transit"]):
+            return "INSUFFICIENT_AVAILABLE_BALANCE"  # what is not on its way out is not taken back
         self.posted = defaultdict(int, after)
         return ""
 

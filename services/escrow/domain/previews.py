@@ -135,8 +135,9 @@ def _explain_money(book: Book, parts: Iterable[tuple[str, int]], *, sets_off: bo
     if sets_off:
         figures = {each: (debts[each], settled[each], owed[each] - settled[each]) for each in debts}
         told = explain_set_offs(figures, book.currency)
-    # What was ordered before and is not settled takes of it, too.
-    left_minor = book.balance_of(CASH).posted_minor + book.balance_of(IN_TRANSIT).posted_minor - book.held_minor
+    # What was ordered before and is not settled takes of it, too; what rails owe us is no cash.
+    on_its_way_out_minor = max(0, -book.balance_of(IN_TRANSIT).posted_minor)
+    left_minor = book.balance_of(CASH).posted_minor - on_its_way_out_minor - book.held_minor
     return [
         explain_cash(left_minor, owed.total() - settled.total(), book.currency),
         *told,

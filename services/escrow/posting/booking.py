@@ -35,7 +35,7 @@ from services.chassis.values.refusals import (
 )
 from services.escrow import messages
 from services.escrow.domain import refusals
-from services.escrow.domain.chart import CASH, LedgerAccount, line_of
+from services.escrow.domain.chart import CASH, IN_TRANSIT, LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
 from services.escrow.posting.checks import Booked, Checks, check_entry, seal_entry, seal_refusal
 from services.escrow.store import journal
@@ -253,8 +253,11 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
             return refusals.JournalEntryUnbalanced(verdict.available_minor, verdict.requested_minor, verdict.subject)
         case "insufficient":
             assert verdict.ledger_account is not None
+            short = f"The ledger account {verdict.ledger_account} has too little available."
+            if verdict.ledger_account == IN_TRANSIT:
+                short = "So much is not on its way out (IN_TRANSIT): what a payment has ended is not taken back."
             return refusals.InsufficientAvailableBalance(
-                f"The ledger account {verdict.ledger_account} has too little available.",
+                short,
                 fields=_name_taking_leg(entry, verdict.ledger_account),
                 available_minor=verdict.available_minor,
                 requested_minor=verdict.requested_minor,

@@ -33,7 +33,7 @@ DECLARE
     signed bigint;
     debits bigint;
     credits bigint;
-    to_cash bigint;  -- what the entry adds to CASH and IN_TRANSIT; what is on its way out is on the credit side of that
+    to_cash bigint;  -- what the entry adds to CASH, less what it puts on its way out: on the credit side of IN_TRANSIT
     to_owed bigint;  -- what it adds to RETURNS_RECEIVABLE of all parties
     pending_debits bigint;
     pending_credits bigint;
@@ -122,8 +122,10 @@ BEGIN
                 ELSE
                     credits := credits + l_amount[k];
                 END IF;
-                IF a_kind[a] IN ('CASH', 'IN_TRANSIT') THEN
+                IF a_kind[a] = 'CASH' THEN
                     to_cash := to_cash + signed;
+                ELSIF a_kind[a] = 'IN_TRANSIT' THEN
+                    to_cash := to_cash + least(0, a_posted[a] + signed) - least(0, a_posted[a]);
                 ELSIF a_kind[a] = 'RETURNS_RECEIVABLE' THEN
                     to_owed := to_owed + signed;
                 END IF;
@@ -162,6 +164,21 @@ BEGIN
                     available[i] := signed + CASE
                         WHEN a_posted[a] < a_held[a] THEN a_posted[a] - a_held[a] ELSE a_pending[a] END;
                     EXIT;
+                ELSIF a_kind[a] = 'IN_TRANSIT' AND a_posted[a] > 0 AND NOT j_when_frozen[i] THEN
+                    -- Persons take back what is on its way out, and say of no money that rails owe it: it would pass
+                    -- for cash, and be paid.
+                    SELECT coalesce(sum(CASE WHEN l_debit[m] THEN l_amount[m] ELSE -l_amount[m] END)
+                               FILTER (WHERE NOT l_pending[m]), 0)
+                    INTO signed FROM generate_series(first, last) m WHERE l_account[m] = a;
+                    IF signed > 0 THEN
+                        result := 'insufficient';
+                        sequence[i] := e_sequence[e];
+                        kind[i] := a_kind[a];
+                        party_id[i] := a_party[a];
+                        requested[i] := signed;
+                        available[i] := signed - a_posted[a];
+                        EXIT;
+                    END IF;
                 END IF;
             END LOOP;
         END IF;

@@ -146,7 +146,10 @@ BEGIN
         SELECT array_agg(x.cash - y.held ORDER BY u.i) INTO e_free
         FROM unnest(e_org, e_id) WITH ORDINALITY AS u (org, id, i)
         CROSS JOIN LATERAL (
-            SELECT coalesce(sum(l.debits_posted - l.credits_posted), 0)::bigint AS cash FROM ledger_accounts l
+            -- What is on its way out takes of cash; what rails owe us adds nothing to it.
+            SELECT coalesce(sum(CASE l.kind WHEN 'CASH' THEN l.debits_posted - l.credits_posted
+                                ELSE least(0, l.debits_posted - l.credits_posted) END), 0)::bigint AS cash
+            FROM ledger_accounts l
             WHERE l.org_id = u.org AND l.escrow_account_id = u.id AND l.kind IN ('CASH', 'IN_TRANSIT') AND l.party_id = ''
         ) x
         CROSS JOIN LATERAL (
@@ -205,7 +208,8 @@ BEGIN
                array_agg((CASE WHEN l_pending[leg.n] THEN leg.pending ELSE leg.posted END)::bigint ORDER BY leg.n),
                count(*) = n_legs AND bool_and(coalesce(
                    a_escrow[leg.a] = j_escrow[l_entry[leg.n]]
-                   AND (a_overdrawable[leg.a] OR leg.posted >= a_held[leg.a] AND leg.pending >= 0), false
+                   AND (a_overdrawable[leg.a] OR leg.posted >= a_held[leg.a] AND leg.pending >= 0)
+                   AND (a_kind[leg.a] <> 'IN_TRANSIT' OR leg.posted <= 0 OR j_when_frozen[l_entry[leg.n]]), false
                ))
         INTO leg_sequence, l_posted, l_pending_after, leg_balance, is_sound
         FROM (
