@@ -19,6 +19,7 @@ import asyncpg
 from deploy.local.postgres import Postgres
 from deploy.local.programs import ROOT
 from services.chassis.data.database import Database
+from services.chassis.data.session_proof import adopt_session_proof
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.ids import new_id
 from services.escrow.domain.chart import CASH, LedgerAccountKind, account_of_party
@@ -81,7 +82,9 @@ class Bench:
         )
         admin = await asyncpg.connect(urls.admin_url.replace("+asyncpg", ""))
         await load.load_book(admin, SEALS, scale)
-        bench = cls(Database(urls.app_url, urls.worker_url, "escrow", SEALS), admin)
+        database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
+        await adopt_session_proof(database)  # as the first start of a service does
+        bench = cls(database, admin)
         await bench._post(spread(1000))  # connections, plans and caches; not measured
         await bench._clone()
         return bench
