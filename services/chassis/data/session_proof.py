@@ -8,7 +8,7 @@ without it. The owner of the tables, who migrates and restores, needs none.
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, auto
 from hashlib import sha256
 
 import sqlalchemy as sa
@@ -58,13 +58,13 @@ END $$
 """  # noqa: S608  # of these constants
 
 
-class Standing(StrEnum):
+class Standing(Enum):
     """Whose a session is, as its database sees it."""
 
-    OURS = "ours"
-    NOT_PROVEN = "it proves nothing"
-    ANOTHERS = "what it proves is not what this database knows"
-    NOBODYS_YET = "no service was started on this database"
+    OURS = auto()
+    NOT_PROVEN = auto()  # it begins without any
+    ANOTHERS = auto()  # with one that the database does not know
+    NOBODYS_YET = auto()  # the database knows none
 
 
 _FIND_STANDING = sa.text(f"SELECT {_IS_PROVEN}, {_GIVEN} = '', EXISTS (SELECT FROM {TABLE})")  # noqa: S608
