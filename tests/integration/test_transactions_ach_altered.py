@@ -122,7 +122,7 @@ async def test_a_return_of_what_a_login_altered_waits_is_told_to_whose_it_is_and
     assert (await service.get(payout.transaction_id)).status == payout_status
     with acting_as(ADMIN):  # what whoever approves is told of
         async with service.database.begin() as tx:
-            read = await list_exceptions_of(tx, deposit.escrow_account_id, resolved_since=service.clock.now())
+            read = await list_exceptions_of(tx, deposit.escrow_account_id)
     assert told.payment_exception_id in {each.payment_exception_id for each in read.found}
 
     await put_right(ach_urls, *right)

@@ -211,9 +211,7 @@ async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payou
     about = [row.transaction_id for rows in received.values() for row in rows or ()]
     about += [each for ids in given_back.ended.values() for each in ids]
     questioned = await list_questioned(tx, about) if about else frozenset[str]()
-    of_nobody = None
-    if given_back.ended:
-        of_nobody = await list_exceptions_of_nobody(tx, resolved_since=min(given_back.ended_since.values()))
+    of_nobody = await list_exceptions_of_nobody(tx) if given_back.ended else None
     ways = []
     for item in items:
         is_known = item.investment_id not in given_back.altered

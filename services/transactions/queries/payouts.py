@@ -61,8 +61,8 @@ async def explain_received_money(
     found = await read_received_since(tx, escrow_account_id, min(since, deadline or since), since, deadline)
     explanations = explain_received(found, now, deadline)
     explanations += explain_came_back(await read_came_back(tx, escrow_account_id, since))
-    explanations += explain_exceptions(await list_exceptions_of(tx, escrow_account_id, resolved_since=since), now)
-    explanations += explain_exceptions_of_nobody(await list_exceptions_of_nobody(tx, resolved_since=since), now)
+    explanations += explain_exceptions(await list_exceptions_of(tx, escrow_account_id), now)
+    explanations += explain_exceptions_of_nobody(await list_exceptions_of_nobody(tx), now)
     sources = await trace_sources(tx, escrow_account_id, since)
     explanations += [explain_altered_sources()] if sources.has_altered else []
     for source in sources.escrow_account_ids[:_SOURCES_MAX]:
@@ -71,7 +71,7 @@ async def explain_received_money(
             *explain_received(there, now),
             *explain_taken_back(there),
             *explain_came_back(await read_came_back(tx, source, since)),
-            *explain_exceptions(await list_exceptions_of(tx, source, resolved_since=since), now),
+            *explain_exceptions(await list_exceptions_of(tx, source), now),
         ]
         explanations += (explain_at_source(source, each) for each in told)
     is_all = sources.is_all and len(sources.escrow_account_ids) <= _SOURCES_MAX

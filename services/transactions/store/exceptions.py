@@ -127,9 +127,9 @@ async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[Paym
     raise AssertionError("there is always a next number")
 
 
-async def list_exceptions_of(tx: Tx, escrow_account_id: str, *, resolved_since: datetime) -> Exceptions:
-    """Those of an escrow account's payments that are more than LOW, and open or resolved since then."""
-    return await _list_grave(tx, is_of_accounts([escrow_account_id]), resolved_since)
+async def list_exceptions_of(tx: Tx, escrow_account_id: str) -> Exceptions:
+    """Those of an escrow account's payments that are more than LOW."""
+    return await _list_grave(tx, is_of_accounts([escrow_account_id]))
 
 
 def is_of_accounts(escrow_account_ids: Collection[str]) -> sa.ColumnElement[bool]:
@@ -140,9 +140,9 @@ def is_of_accounts(escrow_account_ids: Collection[str]) -> sa.ColumnElement[bool
     return sa.exists().where(*mine, sa.or_(*of_accounts))
 
 
-async def list_exceptions_of_nobody(tx: Tx, *, resolved_since: datetime) -> Exceptions:
+async def list_exceptions_of_nobody(tx: Tx) -> Exceptions:
     """The same of those that are about no payment of ours that is known."""
-    return await _list_grave(tx, _c.transaction_id.is_(None), resolved_since)
+    return await _list_grave(tx, _c.transaction_id.is_(None))
 
 
 async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset[str]:
@@ -153,8 +153,8 @@ async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset
     return frozenset(await tx.scalars(query))
 
 
-async def _list_grave(tx: Tx, which: sa.ColumnElement[bool], resolved_since: datetime) -> Exceptions:
-    """Read whatever they say of themselves: that one was resolved long ago counts once its seal is known."""
+async def _list_grave(tx: Tx, which: sa.ColumnElement[bool]) -> Exceptions:
+    """Read whatever they say of themselves: how one stands counts once its seal is known."""
     query = sa.select(payment_exceptions).where(is_mine(payment_exceptions), which, _c.kind.in_(_GRAVE))
     largest_first = _c.amount_minor.desc().nulls_first(), _c.created_at.desc(), _c.payment_exception_id
     query = query.order_by(_c.status != ExceptionStatus.OPEN, *largest_first)
@@ -162,13 +162,7 @@ async def _list_grave(tx: Tx, which: sa.ColumnElement[bool], resolved_since: dat
     rows = (await tx.execute(query)).all()
     ours = keep_sealed(tx, payment_exceptions, rows[:_GRAVE_MAX])
     has_altered = len(ours) < min(len(rows), _GRAVE_MAX)
-    found = [_read_exception(row) for row in ours if _counts(row, resolved_since)]
-    return Exceptions(found, len(rows) <= _GRAVE_MAX, has_altered)
-
-
-def _counts(row: Row, resolved_since: datetime) -> bool:
-    is_open = row.status == ExceptionStatus.OPEN or row.resolved_at is None
-    return bool(is_open or row.resolved_at > resolved_since)
+    return Exceptions([_read_exception(row) for row in ours], len(rows) <= _GRAVE_MAX, has_altered)
 
 
 async def insert_exception(tx: Tx, found: PaymentException, actor: str) -> None:
