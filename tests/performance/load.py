@@ -184,11 +184,11 @@ async def load_offerings(connection: asyncpg.Connection) -> None:
         await connection.execute(
             f"""
             INSERT INTO offerings (org_id, offering_id, display_name, sponsor_party_id, escrow_account_id, exemption,
-                currency, target_minor, maximum_minor, open_at, deadline_at, tiers, status, committed_minor,
-                funded_minor, closing_date, makers, created_by, created_at, updated_at)
+                currency, target_minor, maximum_minor, open_at, deadline_at, receivables_policy, tiers, status,
+                committed_minor, funded_minor, closing_date, makers, created_by, created_at, updated_at)
             SELECT '{ORG}', 'off_' || lpad(n::text, 26, '0'), 'Bench ' || n, 'sponsor-1',
                 'esc_' || lpad((900000 + n)::text, 26, '0'), 'REG_D_506B', 'USD', 1000000000, 1000000000, {_SINCE},
-                now(), '{_TIERS}', 'CLOSED', 0, 0, {_SINCE}::date, '["admin-1"]', 'admin-1',
+                now(), 'BLOCK', '{_TIERS}', 'CLOSED', 0, 0, {_SINCE}::date, '["admin-1"]', 'admin-1',
                 {_SINCE}, {_SINCE}
             FROM generate_series(0, {OFFERINGS} - 1) n
             """
