@@ -11,6 +11,7 @@ from sandbox.stripe.books import OBJECTS, Books
 from sandbox.stripe.card_desk import CardDesk
 from sandbox.stripe.clock import Clock
 from sandbox.stripe.desk import Desk
+from sandbox.stripe.fees import Balance
 from sandbox.stripe.settings import Settings
 from sandbox.webhooks import Deliveries
 
@@ -22,7 +23,9 @@ async def main(settings: Settings) -> None:
     base_url = f"http://{settings.bind_host}:{settings.sandbox_stripe_port}"
     key_lifetime_ms = settings.sandbox_stripe_key_lifetime_hours * 3_600_000
     books, settle_ms = Books(store), settings.sandbox_stripe_settle_ms
-    desk, cards = Desk(books, base_url, settle_ms), CardDesk(books, base_url, settle_ms)
+    balance = Balance(books, is_billed=settings.sandbox_stripe_fees == "billed")
+    desk = Desk(books, balance, base_url, settle_ms)
+    cards = CardDesk(books, balance, base_url, settle_ms)
     api_key = settings.sandbox_stripe_api_key.get_secret_value()
     application = Api(books, desk, cards, Answers(store, key_lifetime_ms), api_key).application()
     loops = [move_payments(Clock(books, desk, cards), store.listen())]

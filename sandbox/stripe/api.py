@@ -132,8 +132,9 @@ class Api:
         return self._list(request, form, self._books.list_objects("refund", payment_intent=form.get("payment_intent")))
 
     async def get_refund(self, request: Request) -> Response:
-        await self._read(request)
-        return _json(self._books.show(self._books.require(request.path_params["refund_id"], "refund")))
+        form = await self._read(request)
+        found = self._books.require(request.path_params["refund_id"], "refund")
+        return _json(self._books.show(found, form.get("expand", [])))
 
     async def _search(self, request: Request, kind: str) -> Response:
         form = await self._read(request)

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS objects (
 );
 CREATE INDEX IF NOT EXISTS objects_due ON objects (due_ms) WHERE due_ms IS NOT NULL;
 """
-_KINDS = {"latest_charge": "charge"}
+_KINDS = {"latest_charge": "charge", "failure_balance_transaction": "balance_transaction"}
 
 
 class Books:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sandbox.stripe.answers import Answer, encode, invalid, now_ms, read_amount
 from sandbox.stripe.books import Books
 from sandbox.stripe.cards import CARDS, LOSING, WINNING, CardBehaviour
+from sandbox.stripe.fees import DISPUTE_FEE, Balance, compute_card_fee
 
 _PAGE_OPEN_MS: Final = 24 * 3_600_000
 _ANSWER_WITHIN_SECONDS: Final = 14 * 86_400
@@ -24,8 +25,9 @@ class CardDesk:
         settle_ms: After which a dispute comes, or is decided, and a refund ends.
     """
 
-    def __init__(self, books: Books, base_url: str, settle_ms: int) -> None:
+    def __init__(self, books: Books, balance: Balance, base_url: str, settle_ms: int) -> None:
         self._books = books
+        self._balance = balance
         self._base_url = base_url
         self._settle_ms = settle_ms
 
@@ -95,7 +97,7 @@ class CardDesk:
         if card.declined:
             self._decline(session, intent, charge, *card.declined)
             return None
-        moved = self._books.make("txn", "balance_transaction", amount=intent["amount"], available_on=now_ms() // 1000)
+        moved = self._balance.move("charge", intent["amount"], compute_card_fee(intent["amount"]))
         charge |= {"balance_transaction": moved["id"]}
         self._books.save(charge)
         intent |= {"status": "succeeded", "last_payment_error": None}
@@ -176,6 +178,8 @@ class CardDesk:
         charge = self._books.require(intent["latest_charge"], "charge")
         card = CARDS[charge["_card"]]
         self._books.save(charge | {"disputed": True})
+        # An inquiry takes no money, and costs nothing.
+        moved = [] if card.is_inquiry else [self._balance.move("adjustment", -intent["amount"], DISPUTE_FEE)]
         dispute = self._books.make(
             "du",
             "dispute",
@@ -186,6 +190,7 @@ class CardDesk:
             network_reason_code=None,
             status="warning_needs_response" if card.is_inquiry else "needs_response",
             evidence_details={"due_by": now_ms() // 1000 + _ANSWER_WITHIN_SECONDS},
+            balance_transactions=moved,
         )
         self._books.tell("charge.dispute.created", dispute)
         if not card.is_inquiry:
@@ -194,6 +199,9 @@ class CardDesk:
     def _decide(self, dispute: dict[str, Any], status: str) -> dict[str, Any]:
         if dispute["status"].startswith("warning_") and status == "won":
             status = "warning_closed"
+        if status == "won":  # the money comes back, and the fee with it
+            back = self._balance.move("adjustment", dispute["amount"], -DISPUTE_FEE)
+            dispute |= {"balance_transactions": [*dispute["balance_transactions"], back]}
         dispute |= {"status": status}
         self._books.save(dispute)
         if status == "won":
@@ -226,11 +234,12 @@ class CardDesk:
             # What fails has succeeded before, says Stripe.
             status="pending" if card.refund == "succeeded" else "succeeded",
             failure_reason=None,
+            balance_transaction=self._balance.move("refund", -amount)["id"],
         )
         self._books.save(refund, now_ms() + self._settle_ms if card.refund else None)
         self._count_refunded(charge, amount)
         self._books.tell("refund.created", refund)
-        return Answer(200, encode(self._books.show(refund)))
+        return Answer(200, encode(self._books.show(refund, form.get("expand", []))))
 
     def end_refund(self, refund: dict[str, Any]) -> None:
         charge = self._books.require(refund["charge"], "charge")

@@ -14,6 +14,7 @@ from sandbox.routing_numbers import has_aba_check_digit
 from sandbox.stripe.answers import Answer, StripeRefusal, encode, invalid, now_ms, read_amount
 from sandbox.stripe.behaviours import AMOUNTS, BEHAVIOURS, DESCRIPTOR_CODE, Reply, behaviour_of
 from sandbox.stripe.books import Books
+from sandbox.stripe.fees import DISPUTE_FEE, FAILED_DEBIT_FEE, Balance, compute_debit_fee
 
 _METHOD = "us_bank_account"
 
@@ -24,8 +25,9 @@ class Desk:
         base_url: Under which its pages are.
     """
 
-    def __init__(self, books: Books, base_url: str, settle_ms: int) -> None:
+    def __init__(self, books: Books, balance: Balance, base_url: str, settle_ms: int) -> None:
         self._books = books
+        self._balance = balance
         self._base_url = base_url
         self._settle_ms = settle_ms
 
@@ -188,6 +190,8 @@ class Desk:
             method = self._books.require(intent["payment_method"], "payment_method")
             error = {"type": "card_error", "code": "payment_intent_payment_attempt_failed", "decline_code": code}
             outcome = {"network_decline_code": network, "type": "issuer_declined"}
+            moved = self._balance.move("payment_failure_refund", 0, FAILED_DEBIT_FEE)
+            charge |= {"failure_balance_transaction": moved["id"]}
             self._books.save(charge | {"status": "failed", "failure_code": code, "outcome": outcome})
             intent |= {
                 "status": "requires_payment_method",
@@ -203,8 +207,7 @@ class Desk:
             self._books.tell("charge.failed", self._books.require(charge["id"], "charge"))
             self._books.tell("payment_intent.payment_failed", intent)
         else:
-            available_on = now_ms() // 1000
-            moved = self._books.make("txn", "balance_transaction", amount=intent["amount"], available_on=available_on)
+            moved = self._balance.move("payment", intent["amount"], compute_debit_fee(intent["amount"]))
             self._books.save(charge | {"status": "succeeded", "balance_transaction": moved["id"]})
             intent |= {"status": "succeeded"}
             self._books.save(intent, now_ms() + self._settle_ms if behaviour.disputed else None)
@@ -222,6 +225,7 @@ class Desk:
             reason=reason,
             network_reason_code=network,
             status="lost",
+            balance_transactions=[self._balance.move("adjustment", -intent["amount"], DISPUTE_FEE)],
         )
         self._books.save(intent)
         self._books.tell("charge.dispute.created", dispute)

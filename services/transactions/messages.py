@@ -49,6 +49,9 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
     amount, is_submitted = announced, row.status == Status.PENDING_SETTLEMENT  # of a listed row, text
     if row.corrected_minor is not None:
         amount = money_pb2.Money(currency_code=announced.currency_code, amount_minor=row.corrected_minor)
+    fee = None
+    if row.provider_fee_minor is not None:
+        fee = money_pb2.Money(currency_code=announced.currency_code, amount_minor=row.provider_fee_minor)
     return _T(
         transaction_id=row.transaction_id,
         type=row.type,
@@ -80,6 +83,7 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         dispute_response_due_time=to_optional_timestamp(row.dispute_due_at),
         dispute_reason=row.dispute_reason,
         dispute_reference=row.dispute_reference,
+        provider_fee=fee,
         reconciliation_status=row.reconciliation_status,
         finality=row.finality,
         created_by=row.created_by,

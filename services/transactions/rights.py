@@ -44,6 +44,7 @@ RIGHTS: Table = {
             "payer_action_url",
             *("card_brand", "card_last4"),
             *("dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
+            *("provider_fee_minor", "earlier_fees_minor"),
             *("finality", "bank_reference"),
             *("approved_by", "makers_and_checkers", "confirmed_by"),
             *(

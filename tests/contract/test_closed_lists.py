@@ -81,7 +81,9 @@ NOT_KEPT = {
 OURS = {
     "compliance.v1.ComplianceCheck.Status": {"MANUAL_REVIEW", "EXPIRED"},
     "escrow.v1.Hold.Reason": {"RETURN_RISK"},
-    "escrow.v1.JournalEntry.Type": {"CAPTURE", "DISTRIBUTION", "RELEASE", "RETURN", "SET_OFF", "TRANSFER"},
+    "escrow.v1.JournalEntry.Type": {
+        *("CAPTURE", "DISTRIBUTION", "PROVIDER_FEE", "RELEASE", "RETURN", "SET_OFF", "TRANSFER")
+    },
 }
 _RULES: Any = validate_pb2.field
 

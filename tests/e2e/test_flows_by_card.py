@@ -11,7 +11,9 @@ import httpx
 from demo.harness.money import minor_of, usd
 from demo.harness.polling import wait_for
 from demo.harness.rest import Json
+from sandbox.stripe.fees import DISPUTE_FEE, compute_card_fee
 from tests.e2e.organization import Organization
+from tests.e2e.takeover_scene import build_entry
 from tests.integration.stripe_desk import answer_dispute, have_disputed, post
 
 
@@ -41,6 +43,14 @@ def wait_for_dispute(org: Organization, transaction: Json, status: str) -> Json:
     )
 
 
+def pay_in_fees(org: Organization, offering: Json, minor: int) -> None:
+    """What the provider has kept by now is paid in, so that all money is there again; two persons say that it was."""
+    account = offering["escrowAccountId"]
+    org.wait_for_ledger(account, "provider_fees", minor)
+    entry = build_entry("CASH", "PROVIDER_FEES", minor)
+    org.do_together(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
+
+
 def test_what_two_cards_paid_funds_an_investment_and_goes_back_to_each(org: Organization) -> None:
     offering, investor = org.open_offering(500_00), org.add_cleared_party()
     investment = org.invest(offering, investor, 100_00)
@@ -50,6 +60,9 @@ def test_what_two_cards_paid_funds_an_investment_and_goes_back_to_each(org: Orga
     org.wait_until_funded(investment, 100_00)
     assert org.read_held(offering["escrowAccountId"]) == 100_00
     org.clear_return_risk(*paid)
+    fees = [compute_card_fee(minor) for minor in cards.values()]
+    assert [minor_of(each["providerFee"]) for each in paid] == fees
+    pay_in_fees(org, offering, sum(fees))
 
     org.do_together(f"/offerings/{offering['offeringId']}/refund", {"note": "The target was missed."})
     org.wait_for_offering(offering["offeringId"], lambda read: read["status"] == "REFUNDED")
@@ -64,6 +77,7 @@ def test_a_refund_that_fails_at_the_card_goes_to_a_bank_account_that_two_persons
     offering, investor = org.open_offering(500_00), org.add_cleared_party()
     investment = org.invest(offering, investor, 100_00)
     org.clear_return_risk(pay_by_card(org, offering, investment, "pm_card_refundFail"))
+    pay_in_fees(org, offering, compute_card_fee(100_00))
     org.do_together(f"/offerings/{offering['offeringId']}/refund", {"note": "The target was missed."})
     [failed] = wait_for("the refund", lambda: list_refunds(org, offering), bool)
     org.wait_for_investment(investment["investmentId"], lambda read: "refundFailure" in read)
@@ -92,6 +106,8 @@ def test_a_dispute_that_is_won_leaves_the_contribution_as_it_was(org: Organizati
     won = wait_for_dispute(org, paid, "WON")
     assert (won["status"], "disputeResponseDueTime" in won) == ("SETTLED", False)
     assert org.read_held(offering["escrowAccountId"]) == 100_00, "as long as any card payment is at risk"
+    # The fee of the dispute came back with it.
+    org.wait_for_ledger(offering["escrowAccountId"], "provider_fees", compute_card_fee(100_00))
 
 
 def test_a_dispute_that_is_lost_after_the_closing_has_come_back_and_is_owed(
@@ -100,6 +116,9 @@ def test_a_dispute_that_is_lost_after_the_closing_has_come_back_and_is_owed(
     offering, investor = org.open_offering(100_00), org.add_cleared_party()
     paid = pay_by_card(org, offering, org.invest(offering, investor, 100_00), "pm_card_visa")
     org.clear_return_risk(paid)
+    gates = org.admin.get(f"/offerings/{offering['offeringId']}/closing-gates")["gates"]
+    assert [gate["name"] for gate in gates if not gate["passed"]] == ["PROVIDER_FEES_COVERED"]
+    pay_in_fees(org, offering, compute_card_fee(100_00))
     org.do_together(f"/offerings/{offering['offeringId']}/close")
     org.wait_for_offering(offering["offeringId"], lambda read: read["status"] == "CLOSED")
     asyncio.run(have_disputed(stripe_url, stripe_books, paid["providerReference"]))
@@ -110,6 +129,7 @@ def test_a_dispute_that_is_lost_after_the_closing_has_come_back_and_is_owed(
     lost = wait_for_dispute(org, paid, "LOST")
     assert (lost["status"], lost["failure"]["code"]) == ("RETURNED", "DISPUTE_LOST")
     org.wait_for_ledger(offering["escrowAccountId"], f"returns_receivable:{investor}", 100_00)
+    org.wait_for_ledger(offering["escrowAccountId"], "provider_fees", DISPUTE_FEE)
     owing = org.wait_for_investment(paid["investmentId"], lambda read: minor_of(read["receivableAmount"]) == 100_00)
     assert owing["status"] == "ACTIVE"
     org.assert_books_balance(offering["escrowAccountId"])

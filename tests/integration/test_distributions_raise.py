@@ -222,6 +222,8 @@ async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
         service.escrow.hold(offering.escrow_account_id, "subscription:inv-001", 1)
     if name == "RETURNS_RECOVERED":
         service.escrow.post(offering.escrow_account_id, JournalEntry.RETURN, "returns_receivable:inv-001", "cash", 1)
+    if name == "PROVIDER_FEES_COVERED":
+        service.escrow.post(offering.escrow_account_id, JournalEntry.PROVIDER_FEE, "provider_fees", "cash", 1)
     service.escrow.balanced = name != "ESCROW_BALANCED"
     service.clock.set(CLOSING)
     return offering

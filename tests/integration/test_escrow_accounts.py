@@ -22,6 +22,7 @@ from tests.support.events import as_in_events
 
 FIXED = {
     "cash", "in_transit", "issuer_proceeds", "distributable", "fees", "reserves", "withholding", "suspense",
+    "provider_fees",
 }  # fmt: skip
 
 
@@ -330,6 +331,7 @@ async def test_the_trial_balance_adds_up_and_finds_what_was_tampered_with(servic
         "fees": (0, 40),
         "in_transit": (0, 0),
         "issuer_proceeds": (0, 0),
+        "provider_fees": (0, 0),
         "reserves": (0, 0),
         "subscription": (0, 60),
         "suspense": (0, 0),

@@ -39,6 +39,7 @@ GAINING = {
     "withholding": set(),
     "suspense": set(),
     "unapplied:inv-001": {INVESTOR},
+    "provider_fees": {SPONSOR},  # who closes nothing before it is made good
 }
 HELD = {line.kind.lower() for line in CHART if line.may_be_held}
 
@@ -57,7 +58,7 @@ async def open_account(escrow: Escrow) -> str:
     account = await escrow.open()
     escrow.distributions.committed[account] = {INVESTOR, COMMITTED}
     credited = [(name, -100) for name in GAINING if name.partition(":")[0] in HELD]
-    owed = [("cash", 900), ("in_transit", -100), ("returns_receivable:inv-001", 100)]
+    owed = [("cash", 800), ("in_transit", -100), ("returns_receivable:inv-001", 100), ("provider_fees", 100)]
     assert len(credited) * 100 == sum(minor for _, minor in owed)
     await escrow.post(account, *owed, *credited)
     return account

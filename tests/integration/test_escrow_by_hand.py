@@ -24,7 +24,8 @@ from services.chassis.values.refusals import InvestmentNotFound
 from services.escrow.domain.journal import EntryType, is_by_hand
 from services.escrow.domain.posted_by_hand import POSTED_WITHIN
 from services.escrow.tables import BY_HAND
-from tests.support.escrow import Escrow, Payment, key, new_entry
+from tests.support.escrow import Escrow, key, new_entry
+from tests.support.escrow_payments import Payment
 from tests.support.ledger_accounts import ledger_account
 from tests.support.money import usd
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.escrow import Payment
+from tests.support.escrow_payments import Payment
 
 SUBSCRIPTION = "subscription:inv-001"
 ARRIVED = {"cash": 100, SUBSCRIPTION: 100}

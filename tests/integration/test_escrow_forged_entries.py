@@ -19,7 +19,8 @@ from services.escrow import jobs
 from services.escrow.domain.journal import build_key
 from services.escrow.posting import checks
 from tests.support import chassis
-from tests.support.escrow import Escrow, Payment, key, new_entry, usd
+from tests.support.escrow import Escrow, key, new_entry, usd
+from tests.support.escrow_payments import Payment
 from tests.support.forged_entries import HELD, check, forge, opened, pay, posting
 from tests.support.ledger_accounts import ledger_account
 

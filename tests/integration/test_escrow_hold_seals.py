@@ -15,7 +15,8 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.values.ids import derived_id
 from services.escrow import tables
 from tests.support.chassis import as_superuser
-from tests.support.escrow import Escrow, Payment, key
+from tests.support.escrow import Escrow, key
+from tests.support.escrow_payments import Payment
 from tests.support.forged_entries import HELD, opened, pay
 from tests.support.ledger_accounts import ledger_account
 

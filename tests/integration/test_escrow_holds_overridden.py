@@ -16,7 +16,8 @@ from services.chassis.calls.auth import Principal
 from services.chassis.calls.wire import to_timestamp
 from services.escrow.domain.chart import CHART
 from services.escrow.domain.types import TYPES
-from tests.support.escrow import NOW, Escrow, Payment, refusal, usd
+from tests.support.escrow import NOW, Escrow, refusal, usd
+from tests.support.escrow_payments import Payment
 from tests.support.ledger_accounts import ledger_account
 
 SUBSCRIPTION = "subscription:inv-001"

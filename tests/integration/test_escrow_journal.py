@@ -17,7 +17,8 @@ from services.chassis.calls.validation import validate
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import InvalidField
 from services.escrow.queries import journal
-from tests.support.escrow import NOW, Escrow, Payment, name_of, new_entry, on, refusal, usd
+from tests.support.escrow import NOW, Escrow, name_of, new_entry, on, refusal, usd
+from tests.support.escrow_payments import Payment
 from tests.support.events import as_in_events
 
 

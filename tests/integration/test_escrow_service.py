@@ -32,7 +32,8 @@ from deploy.local.ports import choose_free_port
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.streams import subject_of
 from services.chassis.values.ids import new_id
-from tests.support.escrow import EVENTS, Payment, key, new_entry
+from tests.support.escrow import key, new_entry
+from tests.support.escrow_payments import EVENTS, Payment
 from tests.support.event_keys import event_key_settings, signed
 from tests.support.identity import Issuer
 from tests.support.seals import data_key_settings

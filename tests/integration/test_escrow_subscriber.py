@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
 from services.escrow.domain.journal import AMOUNT_MINOR_MAX
-from tests.support.escrow import Payment, key, new_entry, refusal
+from tests.support.escrow import key, new_entry, refusal
+from tests.support.escrow_payments import Payment
 
 SUBSCRIPTION = "subscription:inv-001"
 UNAPPLIED = "unapplied:inv-001"

@@ -18,7 +18,8 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from services.chassis.values.refusals import EscrowAccountClosed
 from tests.support.chassis import as_superuser
-from tests.support.escrow import SPONSOR, Escrow, Payment, refusal, usd
+from tests.support.escrow import SPONSOR, Escrow, refusal, usd
+from tests.support.escrow_payments import Payment
 from tests.support.forged_entries import forge
 
 OWED = f"returns_receivable:{SPONSOR}"

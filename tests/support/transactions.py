@@ -162,14 +162,14 @@ class TransactionsHarness:
     ) -> Any:
         """Added by somebody who acts for the party, unless a principal is named."""
         owner = Principal(party_id, "investor", ADMIN.org_id, parties=frozenset({party_id}))
-        request = bank_pb.CreateBankAccountRequest(
-            idempotency_key=new_id("key"),
-            party_id=party_id,
-            account_holder_name="Ada Investor",
-            routing_number=ROUTING_NUMBER,
-            account_number=ACCOUNT + suffix,
-            **more,
-        )
+        values: dict[str, Any] = {
+            "idempotency_key": new_id("key"),
+            "party_id": party_id,
+            "account_holder_name": "Ada Investor",
+            "routing_number": ROUTING_NUMBER,
+            "account_number": ACCOUNT + suffix,
+        }
+        request = bank_pb.CreateBankAccountRequest(**values | more)
         return await self.ask(principal or owner, "CreateBankAccount", request)
 
     async def list_waiting(self, resource_id: str) -> list[Any]:

@@ -106,7 +106,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["5a850148ebe55417"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["d84bfe0f2c8e58b2"],
+    "transactions": ["c614b5078e24bec8"],
     "vault_keys": ["2b453a64f505be8c"],
 }
 

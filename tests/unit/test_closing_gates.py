@@ -50,6 +50,7 @@ READY = ClosingFacts(
     available={"inv-1": 60_000_00, "inv-2": 40_000_01},
     holds=(),
     debts={},
+    provider_fees_minor=0,
     escrow_status="ACTIVE",
     escrow_balanced=True,
 )
@@ -106,6 +107,9 @@ REG_D = replace(READY, exemption=Exemption.REG_D_506B)
         ("RETURNS_RECOVERED", READY, True),
         ("RETURNS_RECOVERED", replace(READY, debts={"inv-3": 1}), False),  # of whomever, it is missing in the cash
         ("RETURNS_RECOVERED", replace(READY, debts=None), False),
+        ("PROVIDER_FEES_COVERED", READY, True),
+        ("PROVIDER_FEES_COVERED", replace(READY, provider_fees_minor=1), False),
+        ("PROVIDER_FEES_COVERED", replace(READY, provider_fees_minor=None), False),
         ("ESCROW_ACTIVE", READY, True),
         ("ESCROW_ACTIVE", replace(READY, escrow_status="FROZEN"), False),
         ("ESCROW_ACTIVE", replace(READY, escrow_status=None), False),

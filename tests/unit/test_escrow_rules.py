@@ -50,6 +50,7 @@ ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUI
         (LedgerAccountKind.WITHHOLDING, Direction.CREDIT, Owner.NOBODY, False, False),
         (LedgerAccountKind.SUSPENSE, Direction.CREDIT, Owner.NOBODY, False, True),
         (LedgerAccountKind.UNAPPLIED, Direction.CREDIT, Owner.PARTY, False, True),
+        (LedgerAccountKind.PROVIDER_FEES, Direction.DEBIT, Owner.SPONSOR, False, False),
     ],
 )
 def test_the_chart_of_accounts(kind, normal_balance, owner, may_be_overdrawn, counts_as_available):
@@ -58,7 +59,10 @@ def test_the_chart_of_accounts(kind, normal_balance, owner, may_be_overdrawn, co
 
 
 def test_what_is_owed_to_somebody_can_be_held_and_what_follows_the_bank_cannot():
-    follows_the_bank = {LedgerAccountKind.CASH, LedgerAccountKind.IN_TRANSIT, LedgerAccountKind.RETURNS_RECEIVABLE}
+    follows_the_bank = {
+        *(LedgerAccountKind.CASH, LedgerAccountKind.IN_TRANSIT),
+        *(LedgerAccountKind.RETURNS_RECEIVABLE, LedgerAccountKind.PROVIDER_FEES),
+    }
     assert {line.kind for line in CHART if not line.may_be_held} == follows_the_bank
 
 

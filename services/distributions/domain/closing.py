@@ -37,6 +37,7 @@ class GateName(Enum):
     RETURN_RISK_OVER = "RETURN_RISK_OVER"
     SUBSCRIPTIONS_AVAILABLE = "SUBSCRIPTIONS_AVAILABLE"
     RETURNS_RECOVERED = "RETURNS_RECOVERED"
+    PROVIDER_FEES_COVERED = "PROVIDER_FEES_COVERED"
     ESCROW_ACTIVE = "ESCROW_ACTIVE"
     ESCROW_BALANCED = "ESCROW_BALANCED"
 
@@ -84,6 +85,7 @@ class ClosingFacts:
     available: Mapping[str, int] | None  # by investor: what escrow has available of it
     holds: Sequence[SubscriptionHold]
     debts: Mapping[str, int] | None  # by party: what it owes escrow, which a bank took back after it had left
+    provider_fees_minor: int | None  # what payment providers kept of what came in, and nobody has paid in since
     escrow_status: str | None
     escrow_balanced: bool | None  # by its trial balance
     early_close: EarlyClose | None = None
@@ -112,6 +114,7 @@ def build_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
         _build_return_risk_gate(facts),
         _build_availability_gate(facts),
         _build_debts_gate(facts),
+        _build_fees_gate(facts),
         _build_escrow_status_gate(facts),
         _build_balance_gate(facts),
     )
@@ -258,6 +261,18 @@ def _build_debts_gate(facts: ClosingFacts) -> Gate:
     if facts.debts:
         statement = f"{owed} that a bank took back after it had been paid out is owed by {name_some(facts.debts)}."
     return _build_gate(name, not facts.debts, statement, HOUSE_RULE, ("owed", owed))
+
+
+def _build_fees_gate(facts: ClosingFacts) -> Gate:
+    """All that was contributed becomes the issuer's, and the provider has paid out less."""
+    name = GateName.PROVIDER_FEES_COVERED
+    if facts.provider_fees_minor is None:
+        return _build_gate(name, False, "What payment providers have kept is not known.", HOUSE_RULE)
+    kept = Money(facts.provider_fees_minor, facts.currency)
+    statement = "Nothing is missing that payment providers kept."
+    if facts.provider_fees_minor:
+        statement = f"{kept} that payment providers kept of the contributions has to be paid in, or taken from FEES."
+    return _build_gate(name, not facts.provider_fees_minor, statement, HOUSE_RULE, ("provider_fees", kept))
 
 
 def find_missing(released: Mapping[str, int], available: Mapping[str, int]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from realco.distributions.v1 import offerings_pb2 as pb
 from realco.escrow.v1 import escrow_accounts_pb2
@@ -31,6 +32,7 @@ class PeerFacts:
     available: Mapping[str, int] | None  # of the subscriptions, by investor
     holds: Sequence[closing.SubscriptionHold]
     debts: Mapping[str, int] | None  # of what banks took back, by party
+    provider_fees_minor: int | None
     cleared: Mapping[str, bool]  # by investor
 
 
@@ -46,31 +48,41 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
         live = await list_live(tx, offering_id)
     investors = sorted({each.party_id for each in live})
     account = await peers.escrow.get_escrow_account(offering.escrow_account_id)
-    status = balanced = available = debts = None
+    status = balanced = None
+    balances = _Balances(None, None, None)
     holds: list[closing.SubscriptionHold] = []
     if account is not None:
         status = from_enum(escrow_accounts_pb2.EscrowAccount.Status, account.status)
         balanced = (await peers.escrow.get_trial_balance(offering.escrow_account_id)).balanced
-        available, debts = await _read_balances(peers.escrow, offering.escrow_account_id)
-        short = sorted(closing.find_missing(closing.sum_releases(live), available))
+        balances = await _read_balances(peers.escrow, offering.escrow_account_id)
+        short = sorted(closing.find_missing(closing.sum_releases(live), balances.available or {}))
         holds = await _list_holds(peers.escrow, offering.escrow_account_id, short) if short else []
     clearances = await peers.compliance.batch_get_clearances(investors) if investors else []
     cleared = {clearance.party_id: clearance.cleared for clearance in clearances}
-    return PeerFacts(status, balanced, available, holds, debts, cleared)
+    return PeerFacts(status, balanced, balances.available, holds, balances.debts, balances.provider_fees_minor, cleared)
 
 
-async def _read_balances(escrow: Escrow, escrow_account_id: str) -> tuple[dict[str, int], dict[str, int]]:
-    """By party: what is available of its subscription, and what it owes of what a bank took back."""
-    available, debts = dict[str, int](), dict[str, int]()
-    for each in await escrow.list_balances(
-        escrow_account_id, [LedgerAccount.SUBSCRIPTION, LedgerAccount.RETURNS_RECEIVABLE]
-    ):
-        party_id = each.ledger_account.party_id
-        if each.ledger_account.kind == LedgerAccount.SUBSCRIPTION:
+class _Balances(NamedTuple):
+    """By party, what is available of its subscription and what it owes of what a bank took back; and of nobody, what
+    payment providers kept."""
+
+    available: Mapping[str, int] | None
+    debts: Mapping[str, int] | None
+    provider_fees_minor: int | None
+
+
+async def _read_balances(escrow: Escrow, escrow_account_id: str) -> _Balances:
+    kinds = [LedgerAccount.SUBSCRIPTION, LedgerAccount.RETURNS_RECEIVABLE, LedgerAccount.PROVIDER_FEES]
+    available, debts, fees_minor = dict[str, int](), dict[str, int](), 0
+    for each in await escrow.list_balances(escrow_account_id, kinds):
+        party_id, kind, posted = each.ledger_account.party_id, each.ledger_account.kind, each.posted.amount_minor
+        if kind == LedgerAccount.SUBSCRIPTION:
             available[party_id] = each.available.amount_minor
-        elif each.posted.amount_minor:
-            debts[party_id] = each.posted.amount_minor
-    return available, debts
+        elif kind == LedgerAccount.PROVIDER_FEES:
+            fees_minor = posted
+        elif posted:
+            debts[party_id] = posted
+    return _Balances(available, debts, fees_minor)
 
 
 async def _list_holds(
@@ -107,6 +119,7 @@ async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: dat
         available=peer_facts.available,
         holds=peer_facts.holds,
         debts=peer_facts.debts,
+        provider_fees_minor=peer_facts.provider_fees_minor,
         escrow_status=peer_facts.escrow_status,
         escrow_balanced=peer_facts.escrow_balanced,
         early_close=closing.EarlyClose(offering.deadline_at, early) if early is not None else None,

@@ -38,6 +38,7 @@ class LedgerAccountKind(StrEnum):
     WITHHOLDING = "WITHHOLDING"
     SUSPENSE = "SUSPENSE"
     UNAPPLIED = "UNAPPLIED"
+    PROVIDER_FEES = "PROVIDER_FEES"
 
 
 class Owner(Enum):
@@ -122,6 +123,14 @@ CHART = (
         False,
         True,
         "brought while the escrow account was frozen, not yet applied to what it was for",
+    ),
+    ChartLine(
+        LedgerAccountKind.PROVIDER_FEES,
+        _DEBIT,
+        Owner.SPONSOR,  # who closes nothing before somebody has made it good
+        False,
+        False,
+        "what payment providers have kept for themselves of money that came in, and nobody has paid in since",
     ),
 )
 _LINES = {line.kind: line for line in CHART}

@@ -46,6 +46,7 @@ class EntryType(Enum):
     REVERSAL = "REVERSAL"
     SET_OFF = "SET_OFF"
     TRANSFER = "TRANSFER"
+    PROVIDER_FEE = "PROVIDER_FEE"
 
 
 # What two persons decide elsewhere, with no transaction.

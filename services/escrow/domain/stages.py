@@ -73,7 +73,11 @@ class BookedPosition:
         return self._net[CASH, Layer.POSTED] + self._net[IN_TRANSIT, Layer.POSTED]
 
     def in_transit(self) -> int:
-        return self._net[IN_TRANSIT, Layer.POSTED]
+        return self.debited(IN_TRANSIT)
+
+    def debited(self, account: LedgerAccount) -> int:
+        """What is posted there: debits less credits."""
+        return self._net[account, Layer.POSTED]
 
     def credited(self) -> tuple[tuple[LedgerAccount, int], ...]:
         """The ledger accounts this transaction's posted money was put on, and how much is there of it."""

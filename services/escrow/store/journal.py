@@ -20,6 +20,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.transaction import Tx
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind
 from services.escrow.domain.journal import Layer, Leg, NewEntry
+from services.escrow.domain.provider_fees import find_fee_entries
 from services.escrow.tables import escrow_accounts, journal_entries, ledger_accounts, ledger_entries, refused_postings
 
 # Numbers, flags and kinds go as literals: asyncpg asks every element of a list whether it is a list itself, which costs
@@ -220,8 +221,24 @@ class BookedEntry(NamedTuple):
 
 
 async def list_journal_entries_of_transaction(tx: Tx, escrow_account_id: str, transaction_id: str) -> list[BookedEntry]:
-    """What the book has of a transaction, oldest first."""
-    return await _list_entries(tx, _OF_TRANSACTION, escrow_account_id, transaction_id)
+    """What the book has of a transaction's money, oldest first: not what its provider kept for itself."""
+    found, fees = await _list_of_transaction(tx, escrow_account_id, transaction_id)
+    return [entry for entry in found if entry.journal_entry_id not in fees]
+
+
+async def list_fee_entries_of_transaction(tx: Tx, escrow_account_id: str, transaction_id: str) -> list[BookedEntry]:
+    """What the book has of the fees that a transaction's provider kept, oldest first."""
+    found, fees = await _list_of_transaction(tx, escrow_account_id, transaction_id)
+    return [entry for entry in found if entry.journal_entry_id in fees]
+
+
+async def _list_of_transaction(
+    tx: Tx, escrow_account_id: str, transaction_id: str
+) -> tuple[list[BookedEntry], frozenset[str]]:
+    """All entries of a transaction, and which of them are of fees."""
+    found = await _list_entries(tx, _OF_TRANSACTION, escrow_account_id, transaction_id)
+    heads = ((each.journal_entry_id, each.rows[0]) for each in found)
+    return found, find_fee_entries((each, row["type"], row["reverses_journal_entry_id"]) for each, row in heads)
 
 
 async def list_journal_entries_on(tx: Tx, escrow_account_id: str, account: LedgerAccount) -> list[BookedEntry]:

@@ -23,8 +23,10 @@ from services.transactions.domain.payments import (
     ENDED_WITHOUT_MONEY,
     Payment,
     PaymentStatus,
+    compute_fees,
     find_difference,
     is_contradiction,
+    is_fee_absurd,
     is_won_again,
     list_moves,
 )
@@ -76,8 +78,7 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
             case Status.PENDING_SETTLEMENT:
                 row = await _record_submission(tx, row, payment, now)
             case Status.SETTLED:
-                card = payment.card and {"card_brand": payment.card.brand, "card_last4": payment.card.last4}
-                row = await record_settlement(tx, row, at, now, **(card or {}))
+                row = await record_settlement(tx, row, at, now, **_list_settled(row, payment))
             case Status.RETURNED:
                 row = await _record_return(tx, row, payment, at, now)
             case Status.FAILED:
@@ -93,7 +94,20 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
             about = describe_transaction(row, payment.dispute.reference)
             tell = note_cause if payment.dispute.status is DisputeStatus.WON else report
             await tell(tx, ExceptionKind.CARD_DISPUTED, about, cause, now)
+    fees_minor = compute_fees(payment, row.status, row.earlier_fees_minor)
+    if fees_minor is not None and fees_minor != row.provider_fee_minor:
+        row = await moves.save_fee(tx, row, fees_minor, actor=ACTOR, now=now)
     return row
+
+
+def _list_settled(row: Transaction, payment: Payment) -> dict[str, Any]:
+    """What the provider says besides of what has settled."""
+    changes: dict[str, Any] = {}
+    if payment.card is not None:
+        changes |= {"card_brand": payment.card.brand, "card_last4": payment.card.last4}
+    if (fees_minor := compute_fees(payment, Status.SETTLED, row.earlier_fees_minor)) is not None:
+        changes["provider_fee_minor"] = fees_minor
+    return changes
 
 
 def _is_news(row: Transaction, dispute: Dispute | None) -> bool:
@@ -155,6 +169,8 @@ def find_objection(row: Transaction, payment: Payment) -> str:
     if payment.gone_minor:
         gone = Money(payment.gone_minor, payment.amount.currency)
         return f"{gone} of it was paid back at the provider, or is disputed there"
+    if is_fee_absurd(payment):
+        return "the provider says that it kept more of it than there was"
     if is_contradiction(payment.status, row.status):
         return f"the provider says {payment.status} of a transaction that is {row.status}"
     return ""

@@ -51,6 +51,7 @@ class Payment:
     payer_action_url: str = ""  # where the payer has to confirm it, while it is pending
     dispute: Dispute | None = None  # the last one, of a card
     card: Card | None = None  # that it was paid by
+    fee_minor: int | None = None  # what the provider has kept for itself so far; None where it does not say
 
 
 _P, _S = PaymentStatus, Status
@@ -101,6 +102,27 @@ def is_won_again(dispute: Dispute | None, reference: str | None, status: Dispute
     """Whether what was lost is said to be won after all: its money is with the provider again, and in no book."""
     known = dispute is not None and dispute.reference == reference and status is DisputeStatus.LOST
     return known and dispute is not None and dispute.status is not DisputeStatus.LOST
+
+
+# What a provider may keep of however small a payment: Stripe takes 15 USD for each dispute.
+_FEE_MINOR = 50_00
+# Until then nothing was collected.
+_KEEPS_FEES = frozenset({_S.SETTLED, _S.COMPLETED, _S.RETURNED, _S.PENDING_RETRY, _S.FAILED})
+
+
+def compute_fees(payment: Payment, status: Status, earlier_minor: int) -> int | None:
+    """What the provider has kept for itself of all attempts; None where it says nothing new.
+
+    Args:
+        status: The transaction's.
+        earlier_minor: By attempts before this one.
+    """
+    return None if payment.fee_minor is None or status not in _KEEPS_FEES else earlier_minor + payment.fee_minor
+
+
+def is_fee_absurd(payment: Payment) -> bool:
+    """Whether the provider says that it kept more than there was: a person looks."""
+    return (payment.fee_minor or 0) > max(payment.amount.amount_minor, _FEE_MINOR)
 
 
 def find_difference(payment: Payment, *, reference: str, amount: Money, is_inbound: bool, presentment: int) -> str:

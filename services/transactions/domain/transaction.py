@@ -64,6 +64,8 @@ class Transaction:
     dispute_reference: str | None  # the provider's id of the last dispute
     dispute_reason: str | None
     dispute_due_at: datetime | None
+    provider_fee_minor: int | None  # what the provider has kept for itself, where it says so
+    earlier_fees_minor: int  # of that, by attempts before the current one
     former_correctors: Sequence[str]  # who said before that another amount comes
     reconciliation_status: str
     finality: str

@@ -41,6 +41,7 @@ _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
     *("provider_reference", "payer_action_url", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
     *("card_brand", "card_last4", "dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
+    *("provider_fee_minor", "earlier_fees_minor"),
     *("corrected_signed_in_at", "corrected_api_key_id", "former_correctors"),
     *("finality", "approved_by", "makers_and_checkers", "confirmed_by", "updated_at", "settled_at"),
     *("return_risk_end_at", "final_at", "next_look_at", "epoch", "tries", "escrow_booked", "seal"),
@@ -55,6 +56,7 @@ _BORN = {column.name: None for column in transactions.columns} | {
     "is_corporate": False,
     "escrow_booked": False,
     "dispute_status": DisputeStatus.NONE,
+    "earlier_fees_minor": 0,
     "reconciliation_status": "UNRECONCILED",
     "attempts": 0,
     "presentments": 0,
@@ -182,6 +184,7 @@ async def save_attempts(tx: Tx, rows: Sequence[Transaction], *, actor: str, now:
             first_presented_at=row.first_presented_at or now,
             provider_reference=None,
             payer_action_url=None,
+            earlier_fees_minor=row.provider_fee_minor or 0,
             escrow_booked=False,
         )
         for row in rows
@@ -206,6 +209,15 @@ async def save_final(tx: Tx, locked: Transaction, *, actor: str, now: datetime) 
 async def save_dispute(tx: Tx, locked: Transaction, dispute: Dispute, *, actor: str, now: datetime) -> Transaction:
     """Records how a dispute of a locked transaction stands, and publishes it. Its status stays as it is."""
     row = replace(locked, version=locked.version + 1, updated_at=now, tries=0, **dispute.list_changes())
+    await _save(tx, [locked], [row], due_ms=None if row.next_look_at is None else 0)
+    updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
+    await outbox.enqueue_all(tx, [updated], now=now, actor=actor)
+    return row
+
+
+async def save_fee(tx: Tx, locked: Transaction, provider_fee_minor: int, *, actor: str, now: datetime) -> Transaction:
+    """Records what the provider of a locked transaction has kept for itself, and publishes it."""
+    row = replace(locked, provider_fee_minor=provider_fee_minor, version=locked.version + 1, updated_at=now, tries=0)
     await _save(tx, [locked], [row], due_ms=None if row.next_look_at is None else 0)
     updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
     await outbox.enqueue_all(tx, [updated], now=now, actor=actor)

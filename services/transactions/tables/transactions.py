@@ -82,6 +82,9 @@ transactions = sa.Table(
     text("dispute_reference", null=True),  # the provider's id of the last dispute
     text("dispute_reason", null=True),
     time("dispute_due_at", null=True),  # until when the card's bank waits for an answer
+    # What the provider has kept for itself, where it says so; and how much of that by attempts before the current one.
+    sa.Column("provider_fee_minor", sa.BigInteger),
+    sa.Column("earlier_fees_minor", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("reconciliation_status", sa.Text, nullable=False, server_default="UNRECONCILED"),
     # Stored, not computed from the time, so that its change is published as any other.
     sa.Column("finality", sa.Text, nullable=False, server_default="PROVISIONAL"),
@@ -155,6 +158,7 @@ transactions = sa.Table(
     sa.CheckConstraint("(card_brand IS NULL) = (card_last4 IS NULL)", name="card_whole"),
     sa.CheckConstraint("card_last4 ~ '^[0-9]{4}$'", name="card_by_four_digits"),
     sa.CheckConstraint("(dispute_status = 'NONE') = (dispute_reference IS NULL)", name="dispute_named"),
+    sa.CheckConstraint("earlier_fees_minor BETWEEN 0 AND coalesce(provider_fee_minor, 0)", name="fees_add_up"),
     sa.CheckConstraint("NOT is_corporate OR bank_account_id IS NOT NULL", name="corporate_by_account"),
     sa.CheckConstraint(
         "approval_reason IS NULL OR approved_by IS NOT NULL"
@@ -220,6 +224,7 @@ transactions = sa.Table(
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         "payer_action_url",
         *("card_brand", "card_last4", "dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
+        *("provider_fee_minor", "earlier_fees_minor"),
         *("corrected_minor", "correction_note", "corrected_by", "corrected_signed_in_at", "corrected_api_key_id"),
         "former_correctors",
         *("created_by", "approved_by", "makers_and_checkers", "confirmed_by"),

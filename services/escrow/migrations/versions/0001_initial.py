@@ -207,7 +207,8 @@ def _create_journal_entries() -> None:
         sa.CheckConstraint(
             (
                 "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', "
-                "'RECONCILIATION', 'CAPTURE', 'RELEASE', 'RETURN', 'REVERSAL', 'SET_OFF', 'TRANSFER')"
+                "'RECONCILIATION', 'CAPTURE', 'RELEASE', 'RETURN', 'REVERSAL', 'SET_OFF', 'TRANSFER', "
+                "'PROVIDER_FEE')"
             ),
             name="type_known",
         ),

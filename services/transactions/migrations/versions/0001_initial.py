@@ -315,6 +315,7 @@ _TRANSACTION_CHECKS = {
         " AND (type = 'TRANSFER') = (to_escrow_account_id IS NOT NULL) AND to_escrow_account_id <> escrow_account_id"
     ),
     "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest IS NULL)",
+    "fees_add_up": "earlier_fees_minor BETWEEN 0 AND coalesce(provider_fee_minor, 0)",
     "corporate_by_account": "NOT is_corporate OR bank_account_id IS NOT NULL",
     "approved_by_a_person": "approval_reason IS NULL OR approved_by IS NOT NULL"
     " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
@@ -366,6 +367,8 @@ def _create_transactions() -> None:
         sa.Column("dispute_reference", sa.Text(), nullable=True),
         sa.Column("dispute_reason", sa.Text(), nullable=True),
         sa.Column("dispute_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("provider_fee_minor", sa.BigInteger(), nullable=True),
+        sa.Column("earlier_fees_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
         sa.Column("finality", sa.Text(), server_default="PROVISIONAL", nullable=False),
         sa.Column("external_id", sa.Text(), nullable=True),

@@ -16,6 +16,7 @@ from services.chassis.values.text import read_text
 from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.payments import Card, Payment, PaymentStatus
 from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown
+from services.transactions.providers.stripe.fees import sum_fees
 from services.transactions.providers.stripe.states import ACTION_URL, is_of_ours
 
 _BRAND, _LAST4 = re.compile(r"[a-z0-9_]{1,40}"), re.compile(r"[0-9]{4}")
@@ -91,6 +92,7 @@ def read_card_payment(
             payer_action_url=_read_page(session),
             dispute=dispute,
             card=_read_card(charge),
+            fee_minor=sum_fees(amount.currency, charge, disputes),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise OutcomeUnknown("the provider's answer is not a payment") from None

@@ -22,6 +22,7 @@ from services.transactions.providers.protocols import (
 )
 from services.transactions.providers.stripe.card_states import find_intent, read_card_payment, spell_proved
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
+from services.transactions.providers.stripe.fees import EXPANDED
 from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.refunds import CardRefunds, is_refund_id
 from services.transactions.providers.stripe.states import PAYS_OTHERS
@@ -30,7 +31,10 @@ from services.transactions.vault import Vault
 CARD: Final = "CARD"
 _METHODS: Final = ["card"]
 _SESSION_ID = re.compile(r"cs_[A-Za-z0-9_]{1,200}")
-_EXPANDED: Final = ["payment_intent.latest_charge.balance_transaction", "payment_intent.payment_method"]
+_EXPANDED: Final = [
+    *(f"payment_intent.latest_charge.{each}" for each in EXPANDED),
+    "payment_intent.payment_method",
+]
 _LIST_LIMIT: Final = 100
 
 

@@ -27,6 +27,7 @@ from services.transactions.providers.protocols import (
 from services.transactions.providers.stripe.cards import CARD, CardPayments, is_by_card, is_of_card, is_session_id
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
 from services.transactions.providers.stripe.events import StripeEvents
+from services.transactions.providers.stripe.fees import EXPANDED
 from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.states import (
     METHOD,
@@ -42,7 +43,7 @@ from services.transactions.vault import Vault
 R = TypeVar("R")
 
 _INTENT_ID = re.compile(r"pi_[A-Za-z0-9]{1,200}")
-_EXPANDED: Final = ["latest_charge.balance_transaction", "payment_method"]
+_EXPANDED: Final = [*(f"latest_charge.{each}" for each in EXPANDED), "payment_method"]
 _LIST_LIMIT: Final = 100
 
 

@@ -19,6 +19,7 @@ from services.transactions.domain.payments import Payment, PaymentStatus, find_d
 from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.providers.stripe.card_states import WORD
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
+from services.transactions.providers.stripe.fees import EXPANDED, sum_fees
 from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.states import is_of_ours
 from services.transactions.vault import Vault
@@ -79,12 +80,17 @@ class CardRefunds:
         return [each for each in read if each.reference == reference]
 
     async def list_refunds(self, intent_id: str) -> list[dict[str, Any]]:
-        asked: Any = {"payment_intent": intent_id, "limit": _LIST_LIMIT}
+        asked: Any = {
+            "payment_intent": intent_id,
+            "limit": _LIST_LIMIT,
+            "expand": [f"data.{each}" for each in EXPANDED],
+        }
         return read_list(await self._api.call(self._api.v1.refunds.list_async(asked)))
 
     async def find(self, refund_id: str) -> Payment | None:
+        refunds: Any = self._api.v1.refunds
         try:
-            return self._read(await self._api.call(self._api.v1.refunds.retrieve_async(refund_id)))
+            return self._read(await self._api.call(refunds.retrieve_async(refund_id, {"expand": list(EXPANDED)})))
         except NotThere:
             return None
 
@@ -98,7 +104,12 @@ class CardRefunds:
         amount = order.amount.amount_minor, order.amount.currency
         proof = self._vault.prove(_spell_proved(order.reference, *amount, intent_id))
         metadata = {"reference": order.reference, "proof": proof}
-        params: Any = {"payment_intent": intent_id, "amount": order.amount.amount_minor, "metadata": metadata}
+        params: Any = {
+            "payment_intent": intent_id,
+            "amount": order.amount.amount_minor,
+            "metadata": metadata,
+            "expand": list(EXPANDED),
+        }
         key: Any = name_key(self._vault, order.key)
         try:
             return self._read(await self._api.call(self._api.v1.refunds.create_async(params, key)))
@@ -125,6 +136,7 @@ class CardRefunds:
                 decline_code=said,
                 reason=said.replace("_", " "),
                 is_misused=not ours and is_of_ours(refund),
+                fee_minor=sum_fees(refund["currency"].upper(), refund),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise OutcomeUnknown("the provider's answer is not a refund") from None

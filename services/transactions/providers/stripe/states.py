@@ -15,6 +15,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.text import clean_text, read_text
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown
+from services.transactions.providers.stripe.fees import sum_fees
 
 METHOD: Final = "us_bank_account"
 # What of an intent says that its money, or a part, goes to another account at Stripe. We order nothing of the kind.
@@ -108,6 +109,7 @@ def read_payment(
             is_drawn_again=status is not PaymentStatus.RETURNED and any(each["status"] == "failed" for each in charges),
             is_misused=not ours and is_of_ours(intent),
             payer_action_url=_read_action_url(intent),
+            fee_minor=sum_fees(intent["currency"].upper(), intent.get("latest_charge") or {}, disputes),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise OutcomeUnknown("the provider's answer is not a payment") from None
