@@ -25,7 +25,9 @@ from services.escrow.domain.account import (
     may_place_hold,
     may_post,
 )
+from services.escrow.domain.chart import LedgerAccountKind
 from services.escrow.domain.holds import Hold
+from services.escrow.domain.journal import is_of_rails
 from services.escrow.domain.refusals import BalancesNotZero
 from services.escrow.store import escrow_accounts
 
@@ -58,10 +60,12 @@ def answer_hold(hold: Hold) -> holds_pb.Hold:
 
 def answer_journal_entry(head: Any, legs: Iterable[Any], account: Any) -> journal_pb.JournalEntry:
     """From the entry's row, which says whether it `is_reversed`, its legs, and the row of its escrow account."""
-    may_reverse = not head.is_reversed and may_post(Status(account.status))
+    listed = list(legs)
+    touched = {LedgerAccountKind(leg.kind) for leg in listed}
+    may_reverse = not head.is_reversed and may_post(Status(account.status)) and not is_of_rails(touched)
     # To reverse an entry is to post its mirror.
     posting = list_allowed_actions(journal_pb.JournalEntry, ("JournalService/PostJournalEntry", may_reverse))
-    return messages.to_booked_journal_entry(head, legs, account, ["reverse"] if posting else [])
+    return messages.to_booked_journal_entry(head, listed, account, ["reverse"] if posting else [])
 
 
 async def _is_empty(source: Source, account: EscrowAccount) -> bool:

@@ -15,7 +15,7 @@ from tests.support.escrow import refusal
     ("legs", "named"),
     [
         ((("cash", 5), ("fees", -5)), ("cash", "5")),
-        ((("returns_receivable:inv-001", 5), ("in_transit", -5)), ("in_transit", "-5")),
+        ((("returns_receivable:inv-001", 5), ("fees", -5)), ("fees", "5")),
     ],
 )
 async def test_an_account_closes_when_everything_is_zero(escrow, legs, named):

@@ -160,7 +160,7 @@ async def test_a_hold_is_in_the_accounts_currency_and_ends_after_it_began(escrow
 async def test_what_the_chart_lets_be_held_can_be_held_and_nothing_else(escrow, account):
     for line in CHART:
         name = f"{line.kind.lower()}:inv-001" if line.of_party else line.kind.lower()
-        other = "cash" if line.normal_balance is Direction.CREDIT else "fees"
+        other = "cash" if line.normal_balance is Direction.CREDIT or name == "in_transit" else "fees"
         # On IN_TRANSIT is what is on its way out.
         sign = -1 if line.normal_balance is Direction.CREDIT or name == "in_transit" else 1
         await escrow.post(account, (name, sign * 5), (other, -sign * 5))

@@ -11,16 +11,17 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.data.seals import NotSealed
-from services.chassis.values.errors import DomainError
 from services.chassis.values.refusals import EscrowAccountClosed
 from tests.support.chassis import as_superuser
-from tests.support.escrow import SPONSOR, Escrow, refusal, usd
+from tests.support.escrow import SPONSOR, Escrow, key, refusal, usd
 from tests.support.escrow_payments import Payment
 from tests.support.forged_entries import forge
+from tests.support.ledger_accounts import ledger_account
 
 OWED = f"returns_receivable:{SPONSOR}"
 UNAPPLIED = f"unapplied:{SPONSOR}"
@@ -222,33 +223,45 @@ async def test_what_somebody_else_writes_where_it_came_from_pays_no_debt_and_mak
     assert await escrow.posted(third) == before
 
 
-async def test_nobody_says_by_hand_that_rails_owe_what_a_payment_has_ended(escrow: Escrow) -> None:
-    """It would pass for cash, and be paid once more."""
+@pytest.mark.parametrize("is_over", [False, True], ids=["on its way", "over"])
+async def test_nobody_says_by_hand_what_is_on_its_way(escrow: Escrow, *, is_over: bool) -> None:
+    """It would pass for cash, and be paid once more; whatever else is on its way meanwhile."""
     source, to = await two_accounts(escrow)
     payment = transfer(source, to)
     await payment.submit(escrow)
-    await payment.happens(escrow, "SUBMITTED")
     [taken] = [each for each in await escrow.journal() if each.escrow_account_id == source and each.transaction_id]
-    await payment.happens(escrow, "SETTLED", "COMPLETED")
+    if is_over:
+        await payment.happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
+        await transfer(source, to, 10).submit(escrow)
     before = await escrow.posted(source)
+    hold = await escrow.hold(source, "distributable", 1)
+    capture = holds_pb.CaptureHoldRequest(
+        idempotency_key=key(),
+        escrow_account_id=source,
+        hold_id=hold.hold_id,
+        etag=hold.etag,
+        to_ledger_account=ledger_account("in_transit"),
+    )
     for work in (
         escrow.post(source, reverses_journal_entry_id=taken.journal_entry_id),
         escrow.post(source, ("in_transit", 1), ("distributable", -1)),
+        escrow.post(source, ("distributable", 1), ("in_transit", -1)),
+        escrow.post(source, ("in_transit", 1), ("cash", 1), ("distributable", -2)),
+        escrow.call("CaptureHold", capture),
     ):
-        with pytest.raises(DomainError) as refused:
-            await work
-        assert (refused.value.reason, refused.value.metadata["ledger_account_kind"]) == (
-            *("INSUFFICIENT_AVAILABLE_BALANCE", "IN_TRANSIT"),
-        )
+        assert (await refusal(work))[0] == "IN_TRANSIT_NOT_BY_HAND"
     assert await escrow.posted(source) == before
 
 
-async def test_what_is_still_on_its_way_out_is_taken_back_by_hand(escrow: Escrow) -> None:
+async def test_between_cash_and_what_is_on_its_way_persons_settle_what_a_bank_has_done(escrow: Escrow) -> None:
     source, to = await two_accounts(escrow)
     await transfer(source, to).submit(escrow)
-    [taken] = [each for each in await escrow.journal() if each.escrow_account_id == source and each.transaction_id]
-    await escrow.post(source, reverses_journal_entry_id=taken.journal_entry_id)
-    assert await escrow.posted(source) == {"cash": 150, "distributable": 150}
+    before = await escrow.posted(source)
+    await escrow.post(source, ("in_transit", 20), ("cash", -20))
+    after = {"cash": before["cash"] - 20, "in_transit": before["in_transit"] + 20}
+    assert await escrow.posted(source) == before | after
+    more = escrow.post(source, ("in_transit", -before["in_transit"]), ("cash", before["in_transit"]))
+    assert (await refusal(more))[0] == "INSUFFICIENT_AVAILABLE_BALANCE", "rails owe us nothing"
 
 
 async def test_what_somebody_else_calls_the_return_of_a_transfer_has_nobody_paid(escrow: Escrow) -> None:

@@ -35,6 +35,9 @@ class Model:
 
     def post(self, name: str, legs: tuple, reverses: int | None = None) -> str:
         body = (legs, reverses)
+        touched = {code for code, _ in (legs if reverses is None else self.entries[reverses])}
+        if "in_transit" in touched and not touched <= {"cash", "in_transit"}:
+            return "IN_TRANSIT_NOT_BY_HAND"
         if name in self.keys:
             first, verdict = self.keys[name]
             return verdict if first == body else "IDEMPOTENCY_KEY_REUSED"

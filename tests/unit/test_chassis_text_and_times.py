@@ -346,7 +346,17 @@ def test_nobodys_words_end_the_quotation_marks_in_which_they_stand() -> None:
 
 
 @pytest.mark.parametrize(
-    "mark", "\u201c\u201d\u201e\u201f\u275d\u275e\u301d\u301e\u301f\uff02\u02ba\u02ee\u02dd\u00ab\u00bb\u0022\u2033"
+    "mark",
+    [
+        "\u2034",
+        "\u2057",
+        "\u05f4",
+        "\u3003",
+        "\u2019\u2019",
+        "''\u2032",
+        '""',
+        *"\u201c\u201d\u201e\u201f\u275d\u275e\u301d\u301e\u301f\uff02\u02ba\u02ee\u02dd\u00ab\u00bb\u0022\u2033",
+    ],
 )
 def test_what_could_be_taken_for_a_quotation_mark_is_a_single_one_within(mark: str) -> None:
     assert quote(f"Smith {mark}; who acts for x. O\u2019Brien") == "“Smith '; who acts for x. O\u2019Brien”"

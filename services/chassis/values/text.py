@@ -17,7 +17,11 @@ _UNFIT = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2
 _NOT_IN_LINES = re.compile(f"[{_UNFIT}]")
 _NOT_IN_A_LINE = re.compile(f"[{_UNFIT}\t\n\r]")
 # In the names of letters that are, or could be taken for, the marks around a quotation.
-_MARKS = re.compile("^(?!.*SINGLE).*(QUOTATION MARK|DOUBLE (PRIME|ACUTE|APOSTROPHE|GRAVE))")
+_MARKS = re.compile(
+    "^(?!.*SINGLE).*(QUOTATION MARK|(DOUBLE|TRIPLE|QUADRUPLE) PRIME|DOUBLE (ACUTE|APOSTROPHE|GRAVE)|GERSHAYIM|DITTO)"
+)
+# Two single ones beside each other look like a double one.
+_PAIRS = re.compile("['`\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4\uff07]{2,}")
 
 
 def find_fault(text: str, *, lines: bool = False) -> str | None:
@@ -59,8 +63,8 @@ def read_as_line(text: str) -> str:
 def quote(text: str) -> str:
     """Somebody's words as a line in quotation marks, which they cannot end: what follows is ours."""
     line = read_as_line(text)
-    within = ("'" if _MARKS.search(unicodedata.name(letter, "")) else letter for letter in line)
-    return f"“{''.join(within)}”"
+    within = "".join("'" if _MARKS.search(unicodedata.name(letter, "")) else letter for letter in line)
+    return "“" + _PAIRS.sub("'", within) + "”"
 
 
 def has_plain_blanks(line: str) -> bool:

@@ -33,10 +33,11 @@ from services.escrow.domain.journal import (
     Leg,
     NewEntry,
     build_key,
+    is_of_rails,
     mirror,
     sum_moved,
 )
-from services.escrow.domain.refusals import JournalEntryNotFound
+from services.escrow.domain.refusals import InTransitNotByHand, JournalEntryNotFound
 from services.escrow.messages import read_currency, read_ledger_account
 from services.escrow.posting.checks import check_entries
 from services.escrow.posting.group_commit import Poster
@@ -77,6 +78,7 @@ async def build_entry(
         InvalidField: the legs cannot make an entry, or the time is still to come.
         JournalEntryNotFound: there is no entry to reverse.
         NotSealed: this service did not book what is to be reversed.
+        InTransitNotByHand
     """
     principal, path = current_principal(), "journal_entry"
     effective_at = (
@@ -102,6 +104,8 @@ async def build_entry(
     else:
         legs = _read_legs(new.legs, path)
         currency = read_currency([leg.amount for leg in new.legs], f"{path}.legs")
+    if is_of_rails({leg.ledger_account.kind for leg in legs}):
+        raise InTransitNotByHand
     return NewEntry(
         org_id=principal.org_id,
         escrow_account_id=escrow_account_id,
@@ -144,7 +148,7 @@ def _check_reversal(new: journal_pb.NewJournalEntry, path: str) -> None:
 
 
 async def build_entries(database: Database, request: Batch, now: datetime) -> list[NewEntry | DomainError]:
-    """What each item of a batch asks for; one that reverses what is not there is refused by itself.
+    """What each item of a batch asks for; one that may not be is refused by itself.
 
     Raises:
         InvalidField: an item is malformed, or they are too much together: in bytes, or in legs, mirrored ones included.
@@ -161,7 +165,7 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
         except InvalidField as refusal:  # of the whole batch, in which the item has a place
             fields = {f"items[{number}].{path}": fault for path, fault in refusal.fields.items()}
             raise InvalidField(refusal.message, fields=fields) from None
-        except JournalEntryNotFound as refusal:
+        except (JournalEntryNotFound, InTransitNotByHand) as refusal:
             found.append(refusal)
             continue
         found.append(entry)

@@ -95,8 +95,6 @@ async def _book_stage(
         takeable = await _read_takeable(tx, escrow_account_id, moving, position)
     legs = build_legs(stage, moving, position, frozen=frozen, count_takeable=takeable.count)
     reverses = reversed_entry(stage, [(entry.journal_entry_id, entry.legs) for entry in booked]) if legs else None
-    if reverses and await journal.is_reversed(tx, reverses):
-        reverses = None  # whoever reversed it, the bank has done what it has done
     is_unheard_of = _key_of(Stage.SETTLED, moving, transaction).key not in keys
     if not legs and stage is Stage.RETURNED and moving.type.is_inbound and is_unheard_of:
         legs = build_coming_and_going(moving)

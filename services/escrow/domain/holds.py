@@ -14,7 +14,8 @@ from services.chassis.values.money import Money
 from services.chassis.values.times import write_time
 from services.escrow.domain.account import Status, may_end_hold
 from services.escrow.domain.chart import LedgerAccount, line_of
-from services.escrow.domain.refusals import TooManyHolds
+from services.escrow.domain.journal import is_of_rails
+from services.escrow.domain.refusals import InTransitNotByHand, TooManyHolds
 
 
 class HoldStatus(StrEnum):
@@ -103,7 +104,9 @@ def check_may_be_held(account: LedgerAccount) -> None:
 
 
 def check_may_be_captured(held: LedgerAccount, receiving: LedgerAccount) -> None:
-    """Raises InvalidField."""
+    """Raises InvalidField, InTransitNotByHand."""
+    if is_of_rails({held.kind, receiving.kind}):
+        raise InTransitNotByHand
     if receiving == held:
         fault = {"to_ledger_account": "must not be the one the hold is on"}
         raise InvalidField("A capture moves the money: it must go to another ledger account.", fields=fault)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
 from services.chassis.values.text import SERVICE_PREFIX
-from services.escrow.domain.chart import Direction, LedgerAccount, line_of
+from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.refusals import JournalEntryUnbalanced
 
 # Below a counter of 2^62 no sum of two leaves 64 bits.
@@ -49,6 +49,7 @@ class EntryType(Enum):
     PROVIDER_FEE = "PROVIDER_FEE"
 
 
+_RAILS = frozenset({LedgerAccountKind.CASH, LedgerAccountKind.IN_TRANSIT})
 # What two persons decide elsewhere, with no transaction.
 _DECIDED = (EntryType.RELEASE, EntryType.DISTRIBUTION, EntryType.SET_OFF)
 
@@ -114,6 +115,18 @@ def check_balanced(legs: Sequence[Leg], currency: str) -> None:
         debit_minor, credit_minor = sides[Direction.DEBIT], sides[Direction.CREDIT]
         if debit_minor != credit_minor:
             raise JournalEntryUnbalanced(debit_minor, credit_minor, currency)
+
+
+def is_of_rails(touched: Collection[LedgerAccountKind]) -> bool:
+    """Whether an entry says what rails have taken or are to pay out, which nobody says by hand.
+
+    Args:
+        touched: The kinds of ledger account that it has legs on.
+
+    What a bank has done with cash and no payment says, persons settle between CASH and IN_TRANSIT: that makes nobody
+    richer, since what is on its way out is no cash.
+    """
+    return LedgerAccountKind.IN_TRANSIT in touched and not _RAILS.issuperset(touched)
 
 
 class PostingKey(NamedTuple):

@@ -55,6 +55,18 @@ class SetOffNotOrdered(_Refused):
     reason = "SET_OFF_NOT_ORDERED"
 
 
+class InTransitNotByHand(_Refused):
+    """What rails have taken or are to pay out would be said by somebody else than the rails."""
+
+    reason = "IN_TRANSIT_NOT_BY_HAND"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "IN_TRANSIT follows what banks say of payments: it is posted to against CASH alone. Of a payment, say what"
+            " became of it (confirm, cancel, or record its return)."
+        )
+
+
 class JournalEntryUnbalanced(_Refused):
     """In a layer of the entry the debits are not the credits."""
 

@@ -10,7 +10,7 @@ twice, late or without its predecessor posts what is true and nothing twice.
 | ENDED | what is pending is undone | what is posted is mirrored |
 | RETURNED | settled: Dr target / Cr CASH; else as ENDED | what is posted is mirrored |
 
-Where persons have reversed the entry that took a payout, it is taken once more when it settles. After RETURNED
+A payout that the book does not have, as after a restore, is taken when it settles. After RETURNED
 nothing more is posted of that attempt, which commands/stages.py tells by the key of its entry. So money in that came
 back before anything else was heard of it has an entry, too: it was pending, and is not.
 
@@ -203,7 +203,7 @@ def _money_out(stage: Stage, moving: Moving, booked: BookedPosition, count_takea
 
 
 def _take_again(moving: Moving, booked: BookedPosition, count_takeable: CountTakeable) -> tuple[Leg, ...]:
-    """What persons put back, by reversing the entry with which it was taken, while the bank was paying it.
+    """What the book does not have of a payout that the bank has paid: it was restored from before that was taken.
 
     What is not there any more is owed by who was paid: the money may have been ordered to be paid once more.
     """

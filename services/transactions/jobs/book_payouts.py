@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import sqlalchemy as sa
 from realco.escrow.v1.error_reason_pb2 import ErrorReason
+from realco.escrow.v1.journal_pb2 import LedgerAccount
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.wire import from_failure, to_money
@@ -25,6 +27,8 @@ from services.transactions.store import transactions as store
 # Says that escrow, when it asked us, heard something else than what was committed before. The payout may be booked and
 # paid already: so it has not failed, and is asked for again.
 _NO_VERDICTS = frozenset({ErrorReason.Name(ErrorReason.PAYOUT_NOT_KNOWN)})
+
+_CASH = LedgerAccount.Kind.Name(LedgerAccount.CASH)
 
 NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(store.IS_BOOKED))
 
@@ -95,4 +99,11 @@ def _build_item(row: Transaction) -> PayoutItem:
 
 
 def _read_refusal(result: PostingResult) -> Failure | None:
-    return from_failure(result.failure) if result.HasField("failure") else None
+    """Why escrow took nothing; where cash is short not how much there is, which is others' and no payee's business."""
+    if not result.HasField("failure"):
+        return None
+    failure = from_failure(result.failure)
+    if failure.metadata.get("ledger_account_kind") != _CASH:
+        return failure
+    told = {name: value for name, value in failure.metadata.items() if name != "available_minor"}
+    return replace(failure, metadata=told)

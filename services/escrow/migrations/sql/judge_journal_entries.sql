@@ -125,7 +125,10 @@ BEGIN
                 IF a_kind[a] = 'CASH' THEN
                     to_cash := to_cash + signed;
                 ELSIF a_kind[a] = 'IN_TRANSIT' THEN
-                    to_cash := to_cash + least(0, a_posted[a] + signed) - least(0, a_posted[a]);
+                    -- What goes out costs its whole amount, whatever rails seem to owe; what is taken back of it
+                    -- gives as much as was on its way out.
+                    to_cash := to_cash + CASE WHEN signed < 0 THEN signed
+                        ELSE least(0, a_posted[a] + signed) - least(0, a_posted[a]) END;
                 ELSIF a_kind[a] = 'RETURNS_RECEIVABLE' THEN
                     to_owed := to_owed + signed;
                 END IF;
