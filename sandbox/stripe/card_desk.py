@@ -81,6 +81,7 @@ class CardDesk:
             "ch",
             "charge",
             amount=intent["amount"],
+            amount_captured=0 if card.declined else intent["amount"],
             amount_refunded=0,
             refunded=False,
             currency="usd",
@@ -100,7 +101,7 @@ class CardDesk:
         moved = self._balance.move("charge", intent["amount"], compute_card_fee(intent["amount"]))
         charge |= {"balance_transaction": moved["id"]}
         self._books.save(charge)
-        intent |= {"status": "succeeded", "last_payment_error": None}
+        intent |= {"status": "succeeded", "amount_received": intent["amount"], "last_payment_error": None}
         self._books.save(intent, now_ms() + self._settle_ms if card.disputed else None)
         session |= {"status": "complete", "payment_status": "paid", "payment_intent": intent["id"], "url": None}
         self._books.save(session)

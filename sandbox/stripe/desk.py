@@ -208,8 +208,9 @@ class Desk:
             self._books.tell("payment_intent.payment_failed", intent)
         else:
             moved = self._balance.move("payment", intent["amount"], compute_debit_fee(intent["amount"]))
-            self._books.save(charge | {"status": "succeeded", "balance_transaction": moved["id"]})
-            intent |= {"status": "succeeded"}
+            charge |= {"amount_captured": intent["amount"], "balance_transaction": moved["id"]}
+            self._books.save(charge | {"status": "succeeded"})
+            intent |= {"status": "succeeded", "amount_received": intent["amount"]}
             self._books.save(intent, now_ms() + self._settle_ms if behaviour.disputed else None)
             self._books.tell("charge.succeeded", self._books.require(charge["id"], "charge"))
             self._books.tell("payment_intent.succeeded", intent)

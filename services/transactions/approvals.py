@@ -336,7 +336,7 @@ class _Details:
             return explain_away("The provider", PROVIDER_SAYS), None
         objection = "" if payment is None else find_hindrance(row, payment.payment_id, earlier)
         if payment is not None and not objection:
-            objection = find_objection(row, payment)
+            objection = find_objection(row, payment, self._dependencies.clock.now())
         outcome = None if payment is None or objection else find_outcome(payment.status, row.status)
         return explain_payment(row, payment, objection), outcome
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import pytest
 import sqlalchemy as sa
 from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.transactions.v1.exceptions_pb2 import PaymentException
 from realco.transactions.v1.unfinished_pb2 import ListUnfinishedTransactionsRequest
 
 from services.chassis.calls.auth import Principal
@@ -18,6 +19,7 @@ from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.start_queued import start_queued
 from services.transactions.jobs.submit_payments import ASKED_LATELY, LOST_AFTER
 from tests.support.arrivals import announce, confirm
+from tests.support.exceptions import list_exceptions
 from tests.support.memory_bank import unknown
 from tests.support.peers.wire import Killed
 from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, MONDAY, ORG, TransactionsHarness
@@ -43,6 +45,10 @@ async def returned_once(service: TransactionsHarness) -> T:
     await service.work(hurried=True)
     assert (await service.get(made.transaction_id)).status == T.PENDING_RETRY
     return made
+
+
+async def list_told(service: TransactionsHarness) -> set[str]:
+    return {PaymentException.Kind.Name(each.kind) for each in await list_exceptions(service)}
 
 
 async def approve(service: TransactionsHarness, made: T) -> None:
@@ -299,3 +305,30 @@ async def test_an_order_that_was_never_sent_costs_no_look_up(service: Transactio
     await service.payout()
     await service.work()
     assert (len(service.bank.orders), service.bank.look_ups) == (1, 0)
+
+
+@pytest.mark.parametrize("status", [PaymentStatus.SETTLED, PaymentStatus.PENDING])
+async def test_what_goes_on_at_the_provider_though_it_came_back_is_not_drawn_a_second_time(service, status):
+    made = await returned_once(service)
+    [first] = service.bank.payments
+    service.bank.report(made.transaction_id, status)
+    seen = await service.get(made.transaction_id)
+    service.clock.set(seen.next_attempt_time.ToDatetime(tzinfo=UTC))
+    await service.work(hurried=True)
+    assert list(service.bank.payments) == [first]
+    assert (await service.get(made.transaction_id)).status == T.PROCESSING
+    assert await list_told(service) == {"PAYMENT_NOT_OURS"}
+    service.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R01")
+    await service.hurry()
+    await service.work()
+    assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+    assert len(service.bank.payments) == 2
+
+
+async def test_that_a_debit_is_there_again_after_it_came_back_is_told(service):
+    made = await returned_once(service)
+    service.clock.advance(timedelta(minutes=2))
+    await service.hook("evt_again", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
+    await service.work()
+    assert "PAYMENT_NOT_OURS" in await list_told(service)
+    assert (await service.get(made.transaction_id)).status == T.PENDING_RETRY

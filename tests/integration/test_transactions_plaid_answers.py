@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
@@ -21,35 +19,9 @@ from tests.e2e.providers import Plaid as SignsAsPlaid
 from tests.integration.plaid_desk import CLIENT_ID, SECRET, VAULT
 from tests.support.payment_orders import an_order
 from tests.support.stand_ins import WEBHOOK_SECRET
+from tests.support.strangers import answering
 
 pytest_plugins = ("tests.integration.plaid_desk",)
-
-
-@contextmanager
-def answering(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Somebody who answers all that is asked with this: where, and the paths that were asked for."""
-    asked: list[str] = []
-
-    class Stranger(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asked.append(self.path)
-            self.send_response(status)
-            self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_GET(self) -> None:
-            self.do_POST()
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
 
 
 async def test_keys_that_plaid_refuses_and_a_plaid_that_is_away_are_unknown_and_not_failed(
@@ -85,13 +57,13 @@ async def test_what_is_not_there_and_what_is_no_id_is_no_payment(plaid, payment_
     (500, b"\xff"),
 ])  # fmt: skip
 async def test_an_answer_that_is_not_plaids_proves_nothing(plaid_database, plaid_clock, plaid, status, body) -> None:
-    with answering(status, body) as (address, asked):
-        adapter = PlaidTransfers(address, CLIENT_ID, SECRET, plaid_database, plaid_clock, VAULT)
+    with answering(status, body) as there:
+        adapter = PlaidTransfers(there.url, CLIENT_ID, SECRET, plaid_database, plaid_clock, VAULT)
         for call in (adapter.submit(an_order()), adapter.get_payment("x"), adapter.list_events(0)):
             with pytest.raises(OutcomeUnknown):
                 await call
         await adapter.close()
-    assert "/elsewhere" not in asked
+    assert "/elsewhere" not in there.asked
 
 
 @pytest.mark.parametrize("status", [400, 404])
@@ -100,8 +72,8 @@ async def test_whatever_plaid_calls_it_an_id_that_it_refuses_is_of_no_transfer(
     plaid_database, plaid_clock, plaid, status, kind
 ) -> None:
     body = f'{{"error_type": "{kind}", "error_code": "SOME_CODE", "error_message": "no"}}'.encode()
-    with answering(status, body) as (address, _):
-        adapter = PlaidTransfers(address, CLIENT_ID, SECRET, plaid_database, plaid_clock, VAULT)
+    with answering(status, body) as there:
+        adapter = PlaidTransfers(there.url, CLIENT_ID, SECRET, plaid_database, plaid_clock, VAULT)
         assert await adapter.get_payment("x") is None
         with pytest.raises(OutcomeUnknown):
             await adapter.list_events(0)

@@ -242,12 +242,17 @@ def test_every_move_that_a_provider_s_state_makes_is_an_edge() -> None:
     ("settled", "CANCELLED", True),
     ("returned", "FAILED", False),  # an account was blocked while the next presentment waited
     ("returned", "COMPLETED", False),
-    ("settled", "RETURNED", False),  # the older of two looks
 ])  # fmt: skip
 def test_a_provider_that_takes_an_end_back_without_a_return_contradicts_itself(
     reported: str, status: str, contradiction: bool
 ) -> None:
-    assert is_contradiction(PaymentStatus(reported), Status(status)) is contradiction
+    assert is_contradiction(PaymentStatus(reported), Status(status), timedelta()) is contradiction
+
+
+@pytest.mark.parametrize("status", [Status.RETURNED, Status.PENDING_RETRY])
+@pytest.mark.parametrize(("seconds", "contradiction"), [(60, False), (61, True)], ids=["the older of two looks", "now"])
+def test_what_came_back_and_is_said_to_be_there_again_contradicts_itself(status, seconds, contradiction) -> None:
+    assert is_contradiction(PaymentStatus.SETTLED, status, timedelta(seconds=seconds)) is contradiction
 
 
 PAYMENT = Payment("pay_1", "txn_1", PaymentStatus.PENDING, Money(100_00, "USD"), True, 1, None)

@@ -75,7 +75,7 @@ async def end_at_provider(dependencies: Dependencies, row: Transaction, *, valid
     payment = await (ask_for_payment if validate_only else end_payment)(dependencies, row)
     if payment is None:
         raise Unavailable("The payment provider does not say how the payment stands: ask again.")
-    if objection := find_objection(row, payment):
+    if objection := find_objection(row, payment, dependencies.clock.now()):
         message = f"Staff has to look at it at the provider: {objection}."
         raise IllegalStatusChange(row.status, Status.CANCELLED, message)
     is_open = bool(payment.payer_action_url)

@@ -68,7 +68,7 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
     Raises:
         PaymentNotOurs: amount, direction or reference differ, or the provider contradicts itself.
     """
-    if objection := find_objection(row, payment):
+    if objection := find_objection(row, payment, now):
         raise PaymentNotOurs(objection)
     # The world's time of the fact; a provider's clock is not believed where it is absurd.
     at = max(row.created_at, min(now, payment.changed_at or now))
@@ -151,7 +151,7 @@ async def try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: datetim
     return None
 
 
-def find_objection(row: Transaction, payment: Payment) -> str:
+def find_objection(row: Transaction, payment: Payment, now: datetime) -> str:
     """Why the provider's payment is not followed; empty if it is."""
     wrong = find_difference(
         payment,
@@ -171,7 +171,7 @@ def find_objection(row: Transaction, payment: Payment) -> str:
         return f"{gone} of it was paid back at the provider, or is disputed there"
     if is_fee_absurd(payment):
         return "the provider says that it kept more of it than there was"
-    if is_contradiction(payment.status, row.status):
+    if is_contradiction(payment.status, row.status, now - row.updated_at):
         return f"the provider says {payment.status} of a transaction that is {row.status}"
     return ""
 

@@ -7,7 +7,7 @@ what we know changes nothing, so webhooks and look-ups may come in any order and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -78,6 +78,9 @@ _CONTRADICTIONS = frozenset(
     {(reported, status) for reported in ENDED_WITHOUT_MONEY for status in _ENDED_WITH_MONEY}
     | {(_P.SETTLED, _S.FAILED), (_P.SETTLED, _S.CANCELLED)}
 )
+# Nor is what came back there again, unless that is the older of two looks: none lasts so long.
+_TAKEN_BACK = frozenset({(_P.SETTLED, _S.RETURNED), (_P.SETTLED, _S.PENDING_RETRY)})
+_LOOK_LASTS = timedelta(minutes=1)
 
 
 def list_moves(reported: PaymentStatus, status: Status) -> tuple[Status, ...]:
@@ -94,8 +97,13 @@ def find_outcome(reported: PaymentStatus, status: Status) -> str | None:
     return _OUTCOMES.get(moves[-1]) if moves else None
 
 
-def is_contradiction(reported: PaymentStatus, status: Status) -> bool:
-    return (reported, status) in _CONTRADICTIONS
+def is_contradiction(reported: PaymentStatus, status: Status, known_for: timedelta) -> bool:
+    """
+    Args:
+        known_for: For how long the transaction has been so.
+    """
+    says = reported, status
+    return says in _CONTRADICTIONS or (says in _TAKEN_BACK and known_for > _LOOK_LASTS)
 
 
 def is_won_again(dispute: Dispute | None, reference: str | None, status: DisputeStatus) -> bool:

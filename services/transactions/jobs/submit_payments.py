@@ -9,7 +9,7 @@ that nobody can delete, and never from `tries`, which whoever may write to the d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from services.transactions.commands.settlement import PaymentNotOurs, follow_pay
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.bank_accounts import BankAccount, check_usable
 from services.transactions.domain.exceptions import ExceptionKind
-from services.transactions.domain.payments import Payment
+from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
@@ -158,6 +158,8 @@ async def _order_or_find(
     if PROVIDERS[row.provider].is_confirmed_by_payers and row.bank_account_id:
         confirmed = await store.read_arrived_reference(reader, row.provider, row.bank_account_id)
         order = replace(order, confirmed_payment_id=confirmed, earlier_payment_ids=sorted(earlier))
+    elif PROVIDERS[row.provider].is_asked_for_payments:
+        await _check_ended(dependencies, row, earlier)
     if maybe_sent:
         await _save_sending(dependencies, row)
     try:
@@ -167,6 +169,21 @@ async def _order_or_find(
         if found is None:
             raise
         return found
+
+
+async def _check_ended(dependencies: Dependencies, row: Transaction, earlier: Collection[str]) -> None:
+    """Whether the attempts before this one have ended at the provider, as we were told: else money moves twice.
+
+    Where payers confirm payments, the provider's package ends them.
+
+    Raises:
+        NotAsOrdered, OutcomeUnknown
+    """
+    look_ups = dependencies.providers.require_look_ups(row.provider)
+    for payment_id in sorted(earlier):
+        payment = await look_ups.get_payment(payment_id)
+        if payment is not None and payment.status in (PaymentStatus.PENDING, PaymentStatus.SETTLED):
+            raise NotAsOrdered("an earlier attempt goes on at the provider", payment_id)
 
 
 def _check_remembered(row: Transaction, now: datetime) -> None:

@@ -48,7 +48,7 @@ from services.transactions.domain.same_day import OpenWindow, find_open_window, 
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.providers.ach_file.config import AchFileConfig
-from services.transactions.providers.ach_file.folders import STAGING, name_file
+from services.transactions.providers.ach_file.folders import STAGING, name_file, open_folder
 from services.transactions.providers.ach_file.nacha import (
     FILES_A_DAY_MAX,
     TOTAL_MINOR_MAX,
@@ -370,10 +370,11 @@ def _spell_entry(
 
 def _stage(outbound: Path, name: str, content: bytes) -> None:
     """Writes it whole, beside the folder from which the bank fetches."""
-    staging = outbound / STAGING
-    staging.mkdir(mode=0o700, exist_ok=True)
+    staging = open_folder(outbound, STAGING)
     part = staging / f".{name}.part"
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    part.unlink(missing_ok=True)  # of a process that died
+    # What somebody lays there meanwhile is not written to, and not followed.
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from services.chassis.process.telemetry import log
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment, find_difference
@@ -105,6 +107,25 @@ def check_as_ordered(payment: Payment, order: PaymentOrder) -> None:
     )
     if wrong:
         raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
+
+
+# What reading an answer raises that is not what it should be, in our code or in a provider's own client.
+_NOT_READ = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+async def ask_provider(asked: Coroutine[Any, Any, T], seconds: float) -> T:
+    """What a provider answers in time, and so that it can be read: of all else the outcome is not known.
+
+    Raises: OutcomeUnknown.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError:
+        raise OutcomeUnknown("the provider does not answer") from None
+    except _NOT_READ as error:
+        log.warning("provider_answer_not_read", cause=type(error).__name__)
+        raise OutcomeUnknown("the provider's answer cannot be read") from None
 
 
 class PaymentOrders(Protocol):

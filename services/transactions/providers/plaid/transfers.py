@@ -11,7 +11,6 @@ bear it is none of ours. Source: plaid.com/docs/transfer/creating-transfers.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
@@ -55,6 +54,7 @@ from services.transactions.providers.protocols import (
     OutcomeUnknown,
     PaymentOrder,
     ProviderEvent,
+    ask_provider,
 )
 from services.transactions.store import plaid as store
 from services.transactions.vault import KeyMissing, TokenFor, Vault, VaultError
@@ -119,10 +119,7 @@ class PlaidTransfers:
 
     async def _within(self, asked: Coroutine[Any, Any, R]) -> R:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await asked
-        except TimeoutError:
-            raise OutcomeUnknown("the provider does not answer") from None
+            return await ask_provider(asked, self._timeout_seconds)
         except NotSealed as error:  # in the log by now; nothing is paid by what somebody else wrote
             raise OutcomeUnknown(str(error)) from None
 

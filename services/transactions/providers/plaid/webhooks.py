@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ _REMEMBERED_MAX = 1000
 _FETCHES_PER_MINUTE_MAX = 30
 _KEY_BYTES_MAX = 64 * 1024
 _PROOF_CHARACTERS = 32
+_TIME_MAX = 2**40
+_KEY_ID = re.compile("[A-Za-z0-9_.-]{1,128}")
 # It says that there are events of transfers, and not which. Source: plaid.com/docs/transfer/reconciling-transfers.
 _KNOCK = "TRANSFER.TRANSFER_EVENTS_UPDATE"
 
@@ -78,7 +81,7 @@ class PlaidWebhooks:
         try:
             claims = jwt.decode(proof, key, algorithms=["ES256"]).claims
             issued_at, claimed = claims["iat"], claims["request_body_sha256"]
-            age = time.time() - float(issued_at)
+            age = time.time() - _check_time(issued_at)
             genuine = isinstance(claimed, str) and hmac.compare_digest(claimed.encode(), digest.encode())
             if not genuine or not -_FUTURE_SECONDS_MAX <= age <= AGE_SECONDS_MAX:
                 raise ValueError("not of this body, or not of now")
@@ -143,12 +146,19 @@ def _read_key(content: bytes, key_id: str) -> tuple[ECKey | None, float]:
     return key, left if key is not None else _UNKNOWN_SECONDS
 
 
+def _check_time(claim: Any) -> float:
+    """A Unix time as Plaid writes it. Raises: ValueError."""
+    if type(claim) not in (int, float) or not 0 < claim < _TIME_MAX:
+        raise ValueError("no time")
+    return float(claim)
+
+
 def _read_key_id(token: str) -> str:
     """The `kid` of a JWT that says ES256; nothing else in its header is looked at."""
     try:
         header = jws.extract_compact(token.encode("ascii")).protected
         key_id = header["kid"]
-        if header["alg"] != "ES256" or "crit" in header or not isinstance(key_id, str) or not 0 < len(key_id) <= 128:
+        if header["alg"] != "ES256" or "crit" in header or not _KEY_ID.fullmatch(key_id):
             raise ValueError("not a token of Plaid")
     except (JoseError, ValueError, KeyError, TypeError):  # the last: the header is no object
         raise WebhookSignatureInvalid from None

@@ -17,7 +17,7 @@ from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.payments import Card, Payment, PaymentStatus
 from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown
 from services.transactions.providers.stripe.fees import sum_fees
-from services.transactions.providers.stripe.states import ACTION_URL, is_of_ours
+from services.transactions.providers.stripe.states import ACTION_URL, is_of_ours, read_amount
 
 _BRAND, _LAST4 = re.compile(r"[a-z0-9_]{1,40}"), re.compile(r"[0-9]{4}")
 # What Stripe says in a word: why a card was declined, a refund failed, or a payment is disputed.
@@ -73,6 +73,8 @@ def read_card_payment(
         intent = find_intent(session)
         dispute, lost_minor = _read_disputes(disputes)
         amount = Money(session["amount_total"], session["currency"].upper())
+        if intent.get("status") == "succeeded" and (paid := read_amount(intent)) != amount:
+            amount = paid if paid.currency != amount.currency else min(amount, paid)
         status, declined, seconds = _read_state(session, intent)
         if status is PaymentStatus.SETTLED and lost_minor == amount.amount_minor:
             status, lost_minor = PaymentStatus.RETURNED, 0

@@ -25,7 +25,7 @@ from services.transactions.providers.stripe.client import NotThere, Refused, Str
 from services.transactions.providers.stripe.fees import EXPANDED
 from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.refunds import CardRefunds, is_refund_id
-from services.transactions.providers.stripe.states import PAYS_OTHERS
+from services.transactions.providers.stripe.states import pays_others
 from services.transactions.vault import Vault
 
 CARD: Final = "CARD"
@@ -173,7 +173,7 @@ class CardPayments:
             intent = find_intent(session)
             if intent:
                 paid = intent["amount"], intent["currency"].upper()
-                if any(intent.get(each) for each in PAYS_OTHERS) or paid != amount:
+                if pays_others(intent) or paid != amount:
                     return False
                 if intent["metadata"] != metadata or intent["customer"] != session["customer"]:
                     return False

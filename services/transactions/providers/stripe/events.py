@@ -5,13 +5,12 @@ Stripe keeps events for 30 days, and nobody changes them there. Source: docs.str
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from services.chassis.process.telemetry import log
-from services.transactions.providers.protocols import EventPage, OutcomeUnknown, ProviderEvent
+from services.transactions.providers.protocols import EventPage, ProviderEvent, ask_provider
 from services.transactions.providers.signatures import read_event
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, read_list
 from services.transactions.providers.stripe.webhooks import find_payment_id
@@ -59,11 +58,8 @@ class StripeEvents:
         return _build_page(read_list(answer), after_id, has_more=answer.get("has_more") is True)
 
     async def _ask(self, params: dict[str, Any]) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._api.call(self._api.v1.events.list_async({**params, "types": list(_TYPES)}))
-        except TimeoutError:
-            raise OutcomeUnknown("the provider does not answer") from None
+        listed = self._api.call(self._api.v1.events.list_async({**params, "types": list(_TYPES)}))
+        return await ask_provider(listed, self._timeout_seconds)
 
 
 def _build_page(newest_first: Sequence[dict[str, Any]], after_id: str, *, has_more: bool) -> EventPage:

@@ -9,10 +9,9 @@ docs.stripe.com/payments/ach-direct-debit.
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
 from services.chassis.process.telemetry import log
 from services.transactions.domain.bank_accounts import HolderType
@@ -20,8 +19,8 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.protocols import (
     Declined,
     NotAsOrdered,
-    OutcomeUnknown,
     PaymentOrder,
+    ask_provider,
     check_as_ordered,
 )
 from services.transactions.providers.stripe.cards import CARD, CardPayments, is_by_card, is_of_card, is_session_id
@@ -31,16 +30,14 @@ from services.transactions.providers.stripe.fees import EXPANDED
 from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.states import (
     METHOD,
-    PAYS_OTHERS,
     find_method,
     has_reached_a_bank,
     is_open,
+    pays_others,
     read_payment,
     spell_proved,
 )
 from services.transactions.vault import Vault
-
-R = TypeVar("R")
 
 _INTENT_ID = re.compile(r"pi_[A-Za-z0-9]{1,200}")
 _EXPANDED: Final = [*(f"latest_charge.{each}" for each in EXPANDED), "payment_method"]
@@ -69,31 +66,24 @@ class StripePayments:
         await self._api.close()
 
     async def submit(self, order: PaymentOrder) -> Payment:
-        return await self._within(self._submit(order))
+        return await ask_provider(self._submit(order), self._timeout_seconds)
 
     async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
         """Those that reached a bank, or may: what was refused when it was ordered is none.
 
         Stripe finds a payment a minute after it was made; until then the same key answers with it.
         """
-        return await self._within(self._list_payments(reference, refunded_payment_id))
+        return await ask_provider(self._list_payments(reference, refunded_payment_id), self._timeout_seconds)
 
     async def get_payment(self, payment_id: str) -> Payment | None:
-        return await self._within(self._get_payment(payment_id))
+        return await ask_provider(self._get_payment(payment_id), self._timeout_seconds)
 
     async def cancel_payment(self, payment_id: str) -> None:
         """What no bank has seen yet is not drawn any more. What cannot be cancelled stays as it is.
 
         Raises: OutcomeUnknown: Stripe does not say.
         """
-        await self._within(self._cancel_payment(payment_id))
-
-    async def _within(self, asked: Coroutine[Any, Any, R]) -> R:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await asked
-        except TimeoutError:
-            raise OutcomeUnknown("the provider does not answer") from None
+        await ask_provider(self._cancel_payment(payment_id), self._timeout_seconds)
 
     async def _submit(self, order: PaymentOrder) -> Payment:
         if order.payment_method == CARD:
@@ -244,7 +234,7 @@ class StripePayments:
     def _is_ours(self, intent: Mapping[str, Any]) -> bool:
         """Whether it is as we ordered it: what is proved is read from what Stripe would draw, for us alone."""
         try:
-            if any(intent.get(each) for each in PAYS_OTHERS):
+            if pays_others(intent):
                 return False
             metadata, amount = intent["metadata"], (intent["amount"], intent["currency"].upper())
             used = find_method(intent)["id"]

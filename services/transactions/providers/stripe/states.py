@@ -19,7 +19,7 @@ from services.transactions.providers.stripe.fees import sum_fees
 
 METHOD: Final = "us_bank_account"
 # What of an intent says that its money, or a part, goes to another account at Stripe. We order nothing of the kind.
-PAYS_OTHERS: Final = ("transfer_data", "on_behalf_of", "application", "application_fee_amount")
+_PAYS_OTHERS: Final = ("transfer_data", "on_behalf_of", "application", "application_fee_amount")
 # What of the metadata is ours.
 _WORDS: Final = frozenset({"proof", "presentment"})
 # Payers are sent there: over TLS, but for a stand-in on this machine.
@@ -99,7 +99,7 @@ def read_payment(
             payment_id=read_text(intent["id"], TEXT_CHARACTERS_MAX),
             reference=read_text(intent["metadata"]["reference"], TEXT_CHARACTERS_MAX) if ours else "",
             status=status,
-            amount=Money(intent["amount"], intent["currency"].upper()),
+            amount=read_amount(intent),
             is_inbound=True,
             presentment=int(intent["metadata"]["presentment"]) if ours else 0,
             changed_at=None if seconds is None else datetime.fromtimestamp(seconds, UTC),
@@ -113,6 +113,26 @@ def read_payment(
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise OutcomeUnknown("the provider's answer is not a payment") from None
+
+
+def read_amount(intent: Mapping[str, Any]) -> Money:
+    """What was drawn, or is to be: of what has succeeded the least that Stripe says of it, in the charge's currency.
+
+    Raises: KeyError, TypeError, ValueError, AttributeError
+    """
+    amounts, currency = {int(intent["amount"])}, intent["currency"]
+    if intent["status"] == "succeeded":
+        charge = intent["latest_charge"]
+        amounts |= {int(intent["amount_received"]), int(charge["amount"]), int(charge["amount_captured"])}
+        currency = charge["currency"]
+    return Money(min(amounts), currency.upper())
+
+
+def pays_others(intent: Mapping[str, Any]) -> bool:
+    """Whether its money, or a part, goes to another account at Stripe."""
+    charge = intent.get("latest_charge")
+    found = [intent, charge] if isinstance(charge, Mapping) else [intent]
+    return any(each.get(name) for each in found for name in _PAYS_OTHERS)
 
 
 def _sum_gone(intent: Mapping[str, Any], disputes: Sequence[Mapping[str, Any]]) -> int:
