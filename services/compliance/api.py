@@ -214,6 +214,11 @@ class ClearancesServicer(clearances_pb2_grpc.ClearancesServiceServicer):
     ) -> clearances_pb2.BatchGetClearancesResponse:
         return await self._dependencies.fetch(request, checks_read.batch_get_clearances)
 
+    async def GetPartyName(
+        self, request: clearances_pb2.GetPartyNameRequest, context: ServicerContext
+    ) -> clearances_pb2.PartyName:
+        return await self._dependencies.read(request, parties_read.get_party_name)
+
 
 class PersonsServicer(persons_pb2_grpc.PersonsServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:

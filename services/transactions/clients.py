@@ -29,6 +29,7 @@ from services.transactions.domain.transaction import Transaction
 
 EvaluateItem = clearances_pb2.BatchEvaluateTransactionsRequest.Item
 EvaluationResult = clearances_pb2.EvaluationResult
+PartyName = clearances_pb2.PartyName
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 PayoutItem = postings_pb2.BatchBookPayoutsRequest.Item
 PostingResult = journal_pb2.PostingResult
@@ -76,6 +77,10 @@ class Compliance(Protocol):
 
     async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
         """Whether money of each party may move just now, and what is missing."""
+        ...
+
+    async def get_party_name(self, party_id: str) -> PartyName | None:
+        """Its name and what it is by law, and whether money of it may move; None where there is no such party."""
         ...
 
     list_parties_of_person: Ask
@@ -151,6 +156,9 @@ class ComplianceClient:
         )
         persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
         self.list_parties_of_person: Ask = AskByRpc(persons.ListPartiesOfPerson, persons_pb2.ListPartiesOfPersonRequest)
+
+    async def get_party_name(self, party_id: str) -> PartyName | None:
+        return await find(self._clearances.GetPartyName, clearances_pb2.GetPartyNameRequest(party_id=party_id))
 
     async def batch_evaluate_transactions(
         self, items: Sequence[EvaluateItem], *, validate_only: bool = False

@@ -227,6 +227,16 @@ async def test_a_party_that_is_not_there_is_told_from_one_that_is_not_cleared(of
     assert (decision.failure.message, dict(decision.failure.metadata)) == ("There is no such party.", {})
 
 
+async def test_the_name_of_a_party_is_told_with_whether_a_second_person_has_passed_it(office: Office) -> None:
+    cleared, uncleared = [await office.add_party(cleared=each) for each in (True, False)]
+    client = ComplianceClient(Wire("transactions").open_channel(office.servicer))
+    with acting_as(MAKER):
+        told = [await client.get_party_name(each) for each in (cleared, uncleared)]
+        assert await client.get_party_name(office.name_nobody()) is None
+    assert [(each.party_id, each.cleared) for each in told] == [(cleared, True), (uncleared, False)]
+    assert [(each.legal_name, each.kind) for each in told] == [("Ada Park", Party.INDIVIDUAL)] * 2
+
+
 async def test_for_whom_a_person_acts_is_told_at_once(office: Office) -> None:
     party, _ = [await office.add_party(cleared=True) for _ in range(2)]
     clients = [

@@ -7,8 +7,8 @@ from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
+from realco.compliance.v1 import clearances_pb2, persons_pb2
 from realco.compliance.v1 import parties_pb2 as pb
-from realco.compliance.v1 import persons_pb2
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.sign_in import check_session
@@ -34,6 +34,18 @@ from services.compliance.tables import parties, party_persons
 async def get_party(tx: Tx, request: pb.GetPartyRequest, now: datetime) -> pb.Party:
     """Raises PartyNotFound."""
     return await actions.answer_party(tx, await require_party(tx, request.party_id))
+
+
+async def get_party_name(
+    tx: Tx, request: clearances_pb2.GetPartyNameRequest, now: datetime
+) -> clearances_pb2.PartyName:
+    """Raises: PartyNotFound, NotSealed."""
+    party = await require_party(tx, request.party_id)
+    checks = await checks_store.list_latest_checks(tx, [party.party_id])
+    missing = clearance.list_missing(clearance.checks_at(checks.get(party.party_id, {}), now))
+    return clearances_pb2.PartyName(
+        party_id=party.party_id, legal_name=party.legal_name, kind=party.kind, cleared=not missing
+    )
 
 
 async def list_parties(tx: Tx, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:

@@ -17,6 +17,7 @@ from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.values.refusals import PartyNotFound
 from services.compliance.domain.refusals import JustDecided, MovementNotDecided
 
 Result = clearances_pb2.EvaluationResult
@@ -29,6 +30,7 @@ class MemoryCompliance:
     def __init__(self) -> None:
         self.uncleared: dict[str, str] = {}
         self.unknown: set[str] = set()  # parties that there are not
+        self.names: dict[str, str] = {}  # by law, where it is no Ada Park
         self.kinds: dict[str, str] = {}  # what a party is by law, where it is no INDIVIDUAL
         self.parties: dict[str, set[str]] = {}  # person -> the parties that person acts for
         self.former: dict[str, set[str]] = {}  # those the person acted for not long ago
@@ -64,6 +66,17 @@ class MemoryCompliance:
             for statement in missing.split("; ") if missing is not None else ():
                 clearance.missing.add(statement=statement, rule=_name_check(statement))
         return answer
+
+    async def GetPartyName(self, request: clearances_pb2.GetPartyNameRequest, _: None) -> clearances_pb2.PartyName:
+        party_id = request.party_id
+        if party_id in self.unknown:
+            raise PartyNotFound()
+        return clearances_pb2.PartyName(
+            party_id=party_id,
+            legal_name=self.names.get(party_id, "Ada Park"),
+            kind=self.kinds.get(party_id, "INDIVIDUAL"),
+            cleared=party_id not in self.uncleared,
+        )
 
     async def ListPartiesOfPerson(
         self, request: persons_pb2.ListPartiesOfPersonRequest, _: None
