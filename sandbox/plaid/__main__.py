@@ -5,6 +5,7 @@ from __future__ import annotations
 from sandbox.plaid.api import Api
 from sandbox.plaid.desk import OBJECTS, Desk, Lifetimes
 from sandbox.plaid.keys import KEYS, SigningKey
+from sandbox.plaid.links import Links
 from sandbox.plaid.settings import Settings
 from sandbox.serving import build_server, move_payments, run, serve
 from sandbox.store import Store
@@ -23,7 +24,7 @@ async def main(settings: Settings) -> None:
     )
     desk = Desk(store, lifetimes, tells=settings.sandbox_plaid_webhook_url is not None)
     secret = settings.sandbox_plaid_secret.get_secret_value()
-    application = Api(desk, key, settings.sandbox_plaid_client_id, secret).application()
+    application = Api(desk, Links(store), key, settings.sandbox_plaid_client_id, secret).application()
     loops = [move_payments(desk, store.listen())]
     if settings.sandbox_plaid_webhook_url:
         loops.append(Deliveries(store, str(settings.sandbox_plaid_webhook_url), SIGNATURE_HEADER, key.sign).run())

@@ -15,14 +15,18 @@ from starlette.routing import Route
 from sandbox.plaid.answers import PlaidRefusal, encode, encode_answer
 from sandbox.plaid.behaviours import BEHAVIOURS, ROUTING_NUMBER
 from sandbox.plaid.desk import Desk, Work
+from sandbox.plaid.holders import HOLDERS
 from sandbox.plaid.keys import SigningKey
+from sandbox.plaid.link_page import LinkPage
+from sandbox.plaid.links import Links
 
 BODY_BYTES_MAX = 64 * 1024
 
 
 class Api:
-    def __init__(self, desk: Desk, key: SigningKey, client_id: str, secret: str) -> None:
+    def __init__(self, desk: Desk, links: Links, key: SigningKey, client_id: str, secret: str) -> None:
         self._key = key
+        self._page = LinkPage(links)
         self._client_id, self._secret = client_id, secret
         self._works: Mapping[str, Work] = {
             "/transfer/migrate_account": desk.migrate_account,
@@ -34,6 +38,12 @@ class Api:
             "/transfer/list": desk.list_transfers,
             "/transfer/event/sync": desk.sync_events,
             "/sandbox/transfer/simulate": desk.simulate,
+            "/link/token/create": links.create_link_token,
+            "/sandbox/public_token/create": links.create_public_token,
+            "/item/public_token/exchange": links.exchange,
+            "/auth/get": links.get_auth,
+            "/identity/match": links.match_identity,
+            "/item/remove": links.remove_item,
             "/webhook_verification_key/get": self._get_key,
         }
 
@@ -41,6 +51,7 @@ class Api:
         return Starlette(
             routes=[
                 *(Route(path, self._answer_with(work), methods=["POST"]) for path, work in self._works.items()),
+                Route("/link", self._page.answer, methods=["GET", "POST"]),
                 Route("/test-values", self.test_values, methods=["GET"]),
                 Route("/healthz", self.health, methods=["GET"]),
             ],
@@ -56,7 +67,9 @@ class Api:
 
     async def test_values(self, request: Request) -> Response:
         values = [{"account_number": number, "says": each.says} for number, each in BEHAVIOURS.items()]
-        return Response(encode({"routing_number": ROUTING_NUMBER, "data": values}), media_type="application/json")
+        users = [{"user": name, "says": each.says} for name, each in HOLDERS.items()]
+        shown = {"routing_number": ROUTING_NUMBER, "data": values, "users": users}
+        return Response(encode(shown), media_type="application/json")
 
     async def health(self, request: Request) -> Response:
         return Response(encode({"status": "ok"}), media_type="application/json")

@@ -181,6 +181,26 @@ def ask(url: str, path: str, **asked: Any) -> dict[str, Any]:
     return found
 
 
+def refusal(url: str, path: str, **asked: Any) -> tuple[int, str]:
+    """(HTTP status, error code)."""
+    answer = httpx.post(f"{url}{path}", json={"client_id": CLIENT_ID, "secret": SECRET, **asked}, trust_env=False)
+    return answer.status_code, answer.json()["error_code"]
+
+
+def sign_in(url: str, user: str = "user_good", number: str = "pass_good") -> str:
+    """The public token of a person who has signed in to a bank, without the page."""
+    options = {"override_username": user, "override_password": number}
+    asked = {"institution_id": "ins_109508", "initial_products": ["auth"], "options": options}
+    token: str = ask(url, "/sandbox/public_token/create", **asked)["public_token"]
+    return token
+
+
+def list_open_items(books: Path) -> list[str]:
+    """The Items that were linked, and that somebody may still ask about."""
+    found = list_objects(books, "linked_item", lambda each: not each["_is_removed"])
+    return [each["item_id"] for each in found]
+
+
 def simulate(url: str, transfer_id: str, *statuses: str, code: str = "R01") -> None:
     """What becomes of a transfer at Plaid, which tells of each step."""
     for status in statuses:

@@ -13,17 +13,11 @@ from joserfc import jws, jwt
 from joserfc.jwk import ECKey
 
 from sandbox.plaid.behaviours import BEHAVIOURS
-from tests.integration.plaid_desk import CLIENT_ID, SECRET, ask, wait_for_knocks
+from tests.integration.plaid_desk import CLIENT_ID, SECRET, ask, refusal, wait_for_knocks
 from tests.support.stand_ins import find_free_port, run_stand_in
 
 pytest_plugins = ("tests.integration.plaid_desk",)
 ACCOUNT = {"routing_number": "110000000", "account_number": "000000000009", "account_type": "checking"}
-
-
-def refusal(url: str, path: str, **asked: Any) -> tuple[int, str]:
-    """(HTTP status, error code)."""
-    answer = httpx.post(f"{url}{path}", json={"client_id": CLIENT_ID, "secret": SECRET, **asked}, trust_env=False)
-    return answer.status_code, answer.json()["error_code"]
 
 
 def open_account(url: str) -> dict[str, Any]:
