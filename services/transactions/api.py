@@ -45,6 +45,7 @@ from services.transactions.commands import (
     payouts,
     webhooks,
 )
+from services.transactions.commands.added_accounts import blind_request
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
 from services.transactions.queries import bank_accounts as account_queries
@@ -234,7 +235,7 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
         vault = self._dependencies.vault
 
         return await self._dependencies.write_on_facts(
-            bank_accounts.blind_request(request, vault),
+            blind_request(request, vault, "account_number"),
             bank_pb.BankAccount,
             partial(bank_accounts.ask_about_owner, self._dependencies),
             lambda tx, _, refusal, now: bank_accounts.create_bank_account(tx, request, refusal, vault, now),

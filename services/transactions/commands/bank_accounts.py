@@ -10,20 +10,21 @@ from realco.compliance.v1.parties_pb2 import Party
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 
 from services.chassis.calls.auth import Principal, current_principal
-from services.chassis.calls.wire import copy_without, from_enum
+from services.chassis.calls.wire import from_enum
 from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.spelling.visibility import is_told_to
 from services.chassis.values.approval import Approval, ApprovalFacts
-from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField, Unavailable
+from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.payment_numbers import has_aba_digit
 from services.chassis.values.refusals import BankAccountNotFound, PartyNotFound
 from services.transactions.actions import answer_bank_account
+from services.transactions.commands.added_accounts import add_bank_account
 from services.transactions.commands.approvals import (
     BANK_ACCOUNT_APPROVALS,
     ask_for_confirmation,
@@ -42,8 +43,6 @@ from services.transactions.domain.bank_accounts import (
     block,
     change_default,
     check_holder_type,
-    check_is_allowed,
-    check_may_add_another,
     check_may_unblock,
     check_may_update,
     stops_payouts,
@@ -55,7 +54,7 @@ from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.returns import is_known
 from services.transactions.store import bank_accounts as store
 from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_ACCOUNT
-from services.transactions.vault import KeyMissing, SealedFor, Vault
+from services.transactions.vault import Vault
 
 _DEFAULT, _NOTES = "default_for_payouts", frozenset({"external_id", "metadata"})
 _NOT_AS_SEALED = "What it says is not what was sealed when it was added."
@@ -67,20 +66,6 @@ def check_create_bank_account(request: pb.CreateBankAccountRequest, principal: P
     if not has_aba_digit(request.routing_number):
         fault = "must be nine digits with a right ABA check digit"
         raise InvalidField("The request is not valid.", fields={"routing_number": fault})
-
-
-def blind_request(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAccountRequest:
-    """The request with a stand-in for the account number, as idempotency remembers it: equal for equal numbers.
-
-    Raises: Unavailable: no number can be sealed now.
-    """
-    try:
-        vault.check_complete()
-    except KeyMissing:
-        raise Unavailable("No account number can be kept now: an operator has to bring a key back.") from None
-    copy = copy_without(request)
-    copy.account_number = vault.blind(request.account_number)
-    return copy
 
 
 async def ask_about_owner(dependencies: Dependencies, request: pb.CreateBankAccountRequest) -> DomainError | None:
@@ -123,25 +108,17 @@ async def create_bank_account(
         raise refusal
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
-    digest = vault.digest(request.routing_number, request.account_number)
-    await store.lock_number(tx, digest)
-    check_is_allowed(await store.list_same(tx, digest), tells_which=not principal.confined)
-    await store.lock_default(tx, party_id)
-    others = await store.list_accounts_of(tx, party_id)
-    check_may_add_another(others)
-    # One that waits becomes the default when it is confirmed.
-    is_first = not any(each.default_for_payouts for each in others)
     account = BankAccount(
         bank_account_id=new_id("ba"),
         party_id=party_id,
         account_holder_name=request.account_holder_name,
         routing_number=request.routing_number,
         account_number_encrypted=b"",
-        account_number_digest=digest,
-        account_number_last4=request.account_number[-4:],
+        account_number_digest="",
+        account_number_last4="",
         account_type=pb.BankAccount.AccountType.Name(request.account_type or pb.BankAccount.CHECKING),
         holder_type=HolderType(pb.BankAccount.HolderType.Name(request.holder_type or pb.BankAccount.PERSON)),
-        default_for_payouts=request.default_for_payouts or is_first,
+        default_for_payouts=request.default_for_payouts,
         external_id=request.external_id or None,
         metadata=dict(request.metadata),
         created_by=principal.person,
@@ -149,11 +126,9 @@ async def create_bank_account(
         created_at=now,
         updated_at=now,
     )
-    encrypted = vault.seal(request.account_number, SealedFor.of(principal.org_id, account))
-    account = replace(account, account_number_encrypted=encrypted)
-    await store.insert_bank_account(tx, account)
-    await ask_for_confirmation(tx, account, now)
-    return answer_bank_account(account)
+    added = await add_bank_account(tx, vault, account, request.account_number)
+    await ask_for_confirmation(tx, added.account, now)
+    return answer_bank_account(added.account)
 
 
 async def update_bank_account(tx: Tx, request: pb.UpdateBankAccountRequest, now: datetime) -> pb.BankAccount:

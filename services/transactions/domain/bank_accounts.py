@@ -231,17 +231,18 @@ def count_owners(same: Iterable[BankAccount]) -> int:
     return len({account.party_id for account in same if account.status is not S.DELETED})
 
 
-def check_is_allowed(accounts: Iterable[BankAccount], *, tells_which: bool) -> None:
+def check_is_allowed(accounts: Iterable[BankAccount], *, tells_which: bool, field: str = "account_number") -> None:
     """
     Args:
         accounts: All that stand for one account at one bank, of whatever party.
         tells_which: Whether the refusal says which of them is forbidden: it may be another party's.
+        field: The request's field that says which account it is.
 
     Raises: BankAccountBlocked.
     """
     for account in accounts:
         if account.is_forbidden:
-            raise BankAccountBlocked(account.bank_account_id if tells_which else None)
+            raise BankAccountBlocked(account.bank_account_id if tells_which else None, field)
 
 
 def check_may_unblock(account: BankAccount) -> None:

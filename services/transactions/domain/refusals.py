@@ -26,15 +26,16 @@ class BankAccountBlocked(DomainError):
 
     Args:
         bank_account_id: The one that is blocked, if the caller may know it.
+        field: The request's field that says which account it is.
     """
 
     kind = Kind.FAILED_PRECONDITION
     reason = "BANK_ACCOUNT_BLOCKED"
 
-    def __init__(self, bank_account_id: str | None) -> None:
+    def __init__(self, bank_account_id: str | None, field: str = "account_number") -> None:
         super().__init__(
             "Payments to this account and from it are forbidden. Admins can have it unblocked.",
-            fields={"account_number": "is of an account that is blocked"},
+            fields={field: "is of an account that is blocked"},
             bank_account_id=bank_account_id,
         )
 
