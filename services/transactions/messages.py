@@ -153,6 +153,7 @@ def to_bank_account_content(account: BankAccount, account_number_code: str) -> b
         holder_type=account.holder_type,
         default_for_payouts=account.default_for_payouts,
         replaces_bank_account_id=account.replaces_bank_account_id,
+        name_match=account.name_match,
     )
     return bank_accounts_pb2.BankAccountContent(bank_account=decided, account_number_code=account_number_code)
 
@@ -191,6 +192,8 @@ def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_a
         annotated_by=account.annotator,
         replaces_bank_account_id=account.replaces_bank_account_id,
         replaced_by_bank_account_id=account.replaced_by_bank_account_id,
+        confirmed_by=account.confirmed_by,
+        name_match=account.name_match,
     )
 
 

@@ -39,6 +39,7 @@ from services.transactions.domain.bank_accounts import (
     BankAccount,
     BankAccountStatus,
     BlockReason,
+    Confirmation,
     HolderType,
     block,
     change_default,
@@ -192,7 +193,8 @@ async def confirm_bank_account(tx: Tx, approval: Approval, facts: ApprovalFacts,
         former = await store.lock_default_account(tx, account.party_id)
         if former is not None:
             await store.save_bank_account(tx, former, replace(former, default_for_payouts=False), now)
-    confirmed = replace(account, status=BankAccountStatus.ACTIVE, confirmed_at=now)
+    persons = Confirmation.PERSONS
+    confirmed = replace(account, status=BankAccountStatus.ACTIVE, confirmed_at=now, confirmed_by=persons)
     await store.save_bank_account(tx, account, confirmed, now)
     await retire_replaced(tx, confirmed, now)
 

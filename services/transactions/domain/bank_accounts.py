@@ -42,6 +42,21 @@ class HolderType(StrEnum):
 NATURAL_PERSONS = frozenset({"INDIVIDUAL", "JOINT"})
 
 
+class Confirmation(StrEnum):
+    """Who said that money may go to an account."""
+
+    PERSONS = "PERSONS"
+    BANK = "BANK"
+
+
+class NameMatch(StrEnum):
+    """What a bank says of who holds an account: whether it is who should."""
+
+    MATCHES = "MATCHES"
+    DIFFERS = "DIFFERS"
+    NOT_TOLD = "NOT_TOLD"
+
+
 class BlockReason(StrEnum):
     RETURNED_BY_BANK = "RETURNED_BY_BANK"
     ALTERED = "ALTERED"
@@ -82,7 +97,10 @@ class BankAccount:
     makers: tuple[str, ...]  # who made it, or changed where its money goes, in the order of their names
     replaces_bank_account_id: str | None = None  # whose bank asked for what this one has
     replaced_by_bank_account_id: str | None = None
+    name_match: NameMatch | None = None  # what its bank said when it was linked; None: it was typed
+    has_token_number: bool = False  # its number is a token of the bank's, and the same account has others
     confirmed_at: datetime | None = None
+    confirmed_by: Confirmation | None = None
     created_at: datetime
     updated_at: datetime
     version: int = 1
@@ -106,9 +124,9 @@ class BankAccount:
         """Whether debits come back by the rules of companies alone.
 
         A second person has said so: else who is drawn from could have money called final that the bank of a person,
-        who never was a company, takes back for 60 days (R05).
+        who never was a company, takes back for 60 days (R05). A bank that says whose name is on it does not say that.
         """
-        return self.holder_type is HolderType.COMPANY and self.confirmed_at is not None
+        return self.holder_type is HolderType.COMPANY and self.confirmed_by is Confirmation.PERSONS
 
     @property
     def is_forbidden(self) -> bool:
@@ -190,7 +208,8 @@ def change_default(account: BankAccount, *, is_default: bool, person: str) -> Ba
         return replace(account, default_for_payouts=is_default)
     makers = tuple(sorted({*account.makers, person}))
     status = S.PENDING if account.status is S.ACTIVE else account.status
-    return replace(account, default_for_payouts=True, status=status, confirmed_at=None, makers=makers)
+    unconfirmed = replace(account, confirmed_at=None, confirmed_by=None)
+    return replace(unconfirmed, default_for_payouts=True, status=status, makers=makers)
 
 
 def stops_payouts(before: BankAccount, after: BankAccount, person: str) -> bool:
@@ -219,7 +238,7 @@ def block(account: BankAccount, reason: BlockReason, network_code: str | None) -
 def suspend(account: BankAccount) -> BankAccount:
     """A bank's return forbids the same account as another party's: nobody uses this one before a second person, who is
     told of that, has confirmed it. Who named the account of somebody else has it blocked by that for nobody else."""
-    return replace(account, status=S.SUSPENDED, confirmed_at=None)
+    return replace(account, status=S.SUSPENDED, confirmed_at=None, confirmed_by=None)
 
 
 def count_owners(same: Iterable[BankAccount]) -> int:
@@ -257,7 +276,8 @@ def unblock(account: BankAccount, person: str) -> BankAccount:
     if account.block_reason is BlockReason.ALTERED:
         status = S.DELETED
     makers = tuple(sorted({*account.makers, person}))
-    return replace(account, status=status, block_reason=None, block_network_code=None, confirmed_at=None, makers=makers)
+    unconfirmed = replace(account, confirmed_at=None, confirmed_by=None, makers=makers)
+    return replace(unconfirmed, status=status, block_reason=None, block_network_code=None)
 
 
 def list_payee_makers(account: BankAccount | None, *, is_inbound: bool) -> frozenset[str]:

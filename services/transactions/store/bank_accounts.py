@@ -23,7 +23,9 @@ from services.transactions.domain.bank_accounts import (
     BankAccount,
     BankAccountStatus,
     BlockReason,
+    Confirmation,
     HolderType,
+    NameMatch,
     list_payee_makers,
     reads_like,
 )
@@ -46,7 +48,10 @@ def _read_bank_account(row: Row) -> BankAccount:
     reason = row.block_reason and BlockReason(row.block_reason)
     status, makers = BankAccountStatus(row.status), tuple(row.makers)
     holder = HolderType(row.holder_type)
-    return read_fields(BankAccount, row, status=status, block_reason=reason, makers=makers, holder_type=holder)
+    told = row.name_match and NameMatch(row.name_match)
+    confirmed_by = row.confirmed_by and Confirmation(row.confirmed_by)
+    enums = {"status": status, "block_reason": reason, "holder_type": holder, "name_match": told}
+    return read_fields(BankAccount, row, **enums, confirmed_by=confirmed_by, makers=makers)
 
 
 def _list_columns(account: BankAccount) -> dict[str, Any]:

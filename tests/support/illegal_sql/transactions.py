@@ -63,7 +63,7 @@ ROWS = (
 FIXED = {
     "bank_accounts": "org_id bank_account_id party_id account_holder_name routing_number account_number_encrypted"
     " account_number_digest account_number_last4 account_type holder_type replaces_bank_account_id created_by"
-    " created_at",
+    " name_match has_token_number created_at",
     "transactions": "org_id transaction_id type payment_method amount_minor currency escrow_account_id party_id"
     " to_escrow_account_id bank_account_id account_number_digest is_corporate approval_reason investment_id"
     " distribution_id allocation_id refunded_transaction_id provider created_by request_subject request_role"
@@ -191,6 +191,52 @@ RULES = {
     ),
     "an account to which money goes at once": (
         "UPDATE bank_accounts SET version = 2, status = 'ACTIVE'",
+        "23514",
+    ),
+    "an account that was typed, and that a bank confirms": (
+        "UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmed_by = 'BANK', confirmed_at = created_at",
+        "23514",
+    ),
+    "an account that nobody says who confirmed": (
+        "UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmed_at = now()",
+        "23514",
+    ),
+    "an account that a bank confirms once persons were asked": (
+        (
+            "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"
+            " account_number_encrypted, account_number_digest, account_number_last4, account_type, holder_type,"
+            " default_for_payouts, status, version, created_by, makers, name_match, created_at, updated_at)"
+            " VALUES ('org_1', 'ba_3', 'pty_1', 'Ann', '021000021', 'x', 'e', '6780', 'CHECKING', 'PERSON', false,"
+            " 'PENDING', 1, 'ann', '{ann}', 'MATCHES', now(), now());"
+            " UPDATE bank_accounts SET version = 2 WHERE bank_account_id = 'ba_3';"
+            " UPDATE bank_accounts SET version = 3, status = 'ACTIVE', confirmed_by = 'BANK', confirmed_at = created_at"
+            " WHERE bank_account_id = 'ba_3'"
+        ),
+        "42501",
+    ),
+    "a default that a bank alone has confirmed, and not at first": (
+        (
+            "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"
+            " account_number_encrypted, account_number_digest, account_number_last4, account_type, holder_type,"
+            " default_for_payouts, status, version, created_by, makers, name_match, created_at, updated_at)"
+            " VALUES ('org_1', 'ba_3', 'pty_1', 'Ann', '021000021', 'x', 'e', '6780', 'CHECKING', 'PERSON', false,"
+            " 'PENDING', 1, 'ann', '{ann}', 'MATCHES', now(), now());"
+            " UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmed_by = 'BANK', confirmed_at = created_at"
+            " WHERE bank_account_id = 'ba_3';"
+            " UPDATE bank_accounts SET version = 3, default_for_payouts = true WHERE bank_account_id = 'ba_3'"
+        ),
+        "42501",
+    ),
+    "a bank that confirms an account long after it was linked": (
+        (
+            "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"
+            " account_number_encrypted, account_number_digest, account_number_last4, account_type, holder_type,"
+            " default_for_payouts, status, version, created_by, makers, name_match, created_at, updated_at)"
+            " VALUES ('org_1', 'ba_3', 'pty_1', 'Ann', '021000021', 'x', 'e', '6780', 'CHECKING', 'PERSON', false,"
+            " 'PENDING', 1, 'ann', '{ann}', 'MATCHES', now(), now());"
+            " UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmed_by = 'BANK',"
+            " confirmed_at = now() + interval '1 day' WHERE bank_account_id = 'ba_3'"
+        ),
         "23514",
     ),
     "an account that replaces itself": (

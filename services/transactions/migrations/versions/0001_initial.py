@@ -78,6 +78,14 @@ CREATE TRIGGER refuse_other_sums BEFORE UPDATE OF entry_count, debit_minor, cred
 WHEN (OLD.status <> 'MADE' AND ROW(NEW.entry_count, NEW.debit_minor, NEW.credit_minor)
       IS DISTINCT FROM ROW(OLD.entry_count, OLD.debit_minor, OLD.credit_minor)) EXECUTE FUNCTION realco_refuse()
 """
+# A bank says of an account what it says when it is linked, in its first change. Afterwards persons do, and whatever is
+# made the default then is theirs to confirm.
+_REFUSE_LATE_BANK = """
+CREATE TRIGGER refuse_late_bank BEFORE UPDATE OF confirmed_by, default_for_payouts ON bank_accounts FOR EACH ROW
+WHEN (NEW.confirmed_by = 'BANK' AND (NEW.default_for_payouts AND NOT OLD.default_for_payouts
+      OR OLD.confirmed_by IS DISTINCT FROM 'BANK' AND (OLD.version <> 1 OR OLD.status <> 'PENDING')))
+EXECUTE FUNCTION realco_refuse()
+"""
 # An attempt has no version, but all that changes of it changes once, or goes on. So what somebody altered stays without
 # a seal, and is told for good: how a debit ended, which is not noted then, is missed in the return rates.
 _REFUSE_LONE_SEAL = """
@@ -177,6 +185,7 @@ def upgrade() -> None:
     op.execute(_REFUSE_EARLIER)
     op.execute(_REFUSE_OTHER_SUMS)
     op.execute(_REFUSE_LONE_SEAL)
+    op.execute(_REFUSE_LATE_BANK)
     op.execute(_END_WEBHOOK)
     op.execute(
         "CREATE TRIGGER end_webhook BEFORE UPDATE OF due_at, proof ON received_webhooks"
@@ -226,7 +235,10 @@ def _create_bank_accounts() -> None:
         sa.Column("makers", pg.ARRAY(sa.Text()), nullable=False),
         sa.Column("replaces_bank_account_id", sa.Text(), nullable=True),
         sa.Column("replaced_by_bank_account_id", sa.Text(), nullable=True),
+        sa.Column("name_match", sa.Text(), nullable=True),
+        sa.Column("has_token_number", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("confirmed_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("confirmed_by", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
@@ -234,6 +246,15 @@ def _create_bank_accounts() -> None:
             "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
         ),
         sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
+        sa.CheckConstraint("(confirmed_at IS NULL) = (confirmed_by IS NULL)", name="confirmed_by_somebody"),
+        sa.CheckConstraint(
+            "confirmed_by <> 'BANK' OR (name_match IS NOT NULL AND name_match = 'MATCHES' AND holder_type = 'PERSON'"
+            " AND NOT has_token_number AND replaces_bank_account_id IS NULL AND confirmed_at = created_at)",
+            name="bank_confirms_its_own",
+        ),
+        sa.CheckConstraint("name_match IS NOT NULL OR NOT has_token_number", name="token_is_linked"),
+        sa.CheckConstraint("name_match IN ('MATCHES', 'DIFFERS', 'NOT_TOLD')", name="name_match_known"),
+        sa.CheckConstraint("confirmed_by IN ('PERSONS', 'BANK')", name="confirmed_by_known"),
         sa.CheckConstraint(
             "bank_account_id NOT IN (replaces_bank_account_id, replaced_by_bank_account_id)",
             name="replaced_by_another",
