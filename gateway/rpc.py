@@ -10,7 +10,7 @@ from google.api.field_behavior_pb2 import INPUT_ONLY, field_behavior
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from grpc import aio
-from realco.type.v1 import approval_pb2
+from realco.type.v1 import access_pb2, approval_pb2
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -51,9 +51,11 @@ def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcE
 
 
 def is_guarded(method: MethodDescriptor) -> bool:
-    """Whether few calls of a person are enough: the decisions of a second person, and what takes an account number."""
+    """Whether few calls of a person are enough: the decisions of a second person, what takes an account number or a
+    secret, and what says so."""
     decides = option(method, approval_pb2.four_eyes).WhichOneof("decision") == "second_person"
-    return decides or any(INPUT_ONLY in option(field, field_behavior) for field in method.input_type.fields)
+    says_so = option(method, access_pb2.access).guarded
+    return decides or says_so or any(INPUT_ONLY in option(field, field_behavior) for field in method.input_type.fields)
 
 
 class RpcEndpoint:

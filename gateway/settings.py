@@ -35,8 +35,8 @@ class Settings(ChassisSettings):
     rate_per_principal: str = "30000/minute"
     # Of all callers of one organization: one organization's load is not every organization's wait.
     rate_per_organization: str = "120000/minute"
-    # Of a caller's requests, a second person's decisions and those with an account number: a person makes few. Of an
-    # address, those with the secret of an API key.
+    # Of a caller's requests, a second person's decisions, those with an account number, and sign-ins at banks: a person
+    # makes few. Of an address, those with the secret of an API key.
     rate_of_guarded_calls: str = "300/minute"
     # Origins whose pages may call the API from a browser, e.g. `["https://console.example.com"]`; none if empty.
     cors_origins: tuple[str, ...] = ()

@@ -34,6 +34,7 @@ _TABLE: dict[Any, May | dict[str, May]] = {
         "passed_on_by": May.ANYTHING,
         "public": May.ANYTHING,
         "persons_only": May.ANYTHING,
+        "guarded": May.ANYTHING,
         "party_field": May.NOTHING,
         # A second person whose no needs no fresh sign-in is spared something.
         "says_no": May.BE_SET,
@@ -46,6 +47,8 @@ _TABLE: dict[Any, May | dict[str, May]] = {
         "waits": May.BE_TAKEN_OFF,
         # Who may read an approval follows who may read what it is about.
         "read_with": May.CHANGE | May.BE_TAKEN_OFF,
+        # Whom nobody spares waits for a person, as callers know it.
+        "spared_by": May.ANYTHING,
     },
     event_pb2.event: {"aggregate": May.NOTHING, "scope": May.NOTHING, "parts": May.NOTHING},
     event_pb2.not_in_events: May.BE_TAKEN_OFF,

@@ -42,6 +42,7 @@ from services.transactions.commands import (
     decisions,
     evaluation,
     exceptions,
+    linked_accounts,
     payouts,
     webhooks,
 )
@@ -239,6 +240,23 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
             bank_pb.BankAccount,
             partial(bank_accounts.ask_about_owner, self._dependencies),
             lambda tx, _, refusal, now: bank_accounts.create_bank_account(tx, request, refusal, vault, now),
+        )
+
+    async def CreateLinkToken(
+        self, request: bank_pb.CreateLinkTokenRequest, context: ServicerContext
+    ) -> bank_pb.LinkToken:
+        return await linked_accounts.create_link_token(self._dependencies, request)
+
+    async def LinkBankAccount(
+        self, request: bank_pb.LinkBankAccountRequest, context: ServicerContext
+    ) -> bank_pb.BankAccount:
+        vault = self._dependencies.vault
+
+        return await self._dependencies.write_on_facts(
+            blind_request(request, vault, "public_token"),
+            bank_pb.BankAccount,
+            lambda _: linked_accounts.read_linked_account(self._dependencies, request),
+            lambda tx, _, facts, now: linked_accounts.link_bank_account(tx, request, facts, vault, now),
         )
 
     async def GetBankAccount(

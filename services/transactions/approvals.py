@@ -65,6 +65,7 @@ from services.transactions.domain.explanations import (
     explain_use,
     explain_whose_word,
 )
+from services.transactions.domain.linked_accounts import explain_link
 from services.transactions.domain.payments import find_outcome
 from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
 from services.transactions.domain.states import Status
@@ -270,7 +271,14 @@ class _Details:
         owners = explain_owners(count_owners(same))
         acting = {person: account.party_id in await list_parties_of(tx, person) for person in account.makers}
         age, makers = explain_account(account, now), explain_makers(account, acting)
-        return [*explanations, age, explain_first_use(first.get(account.bank_account_id)), owners, makers]
+        return [
+            *explanations,
+            *explain_link(account),
+            age,
+            explain_first_use(first.get(account.bank_account_id)),
+            owners,
+            makers,
+        ]
 
     async def _find_clearance(self, party_id: str) -> Clearance | None:
         """None: compliance cannot be asked."""

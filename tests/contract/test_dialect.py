@@ -290,7 +290,7 @@ def test_what_may_be_done_with_a_resource_is_offered_with_it():
 
 def changes() -> list[tuple[MethodDescriptor, Descriptor]]:
     """Each RPC of a person that changes one resource, which another RPC gets: `CaptureHold`, and what it captures."""
-    reads = ("Get", "List", "Create", "Place", "Add", "Put")
+    reads = ("Get", "List", "Create", "Link", "Place", "Add", "Put")
     resources = {
         method.name.removeprefix("Get"): method.output_type for method in METHODS if method.name.startswith("Get")
     }

@@ -67,13 +67,15 @@ def test_whether_one_person_suffices_is_said_of_all_that_a_person_may_have_done(
 DECISIONS = ("Approve", "Confirm", "Reject", "Review", "Resolve", "RecordApproval", "CancelApproval", "CommentApproval")
 DEEDS = ("AssignPaymentException", "ExecuteDistribution", "RecordExecution")
 ABOUT_PERSONS = ("EndSessions", "CreateApiKey", "RotateApiKey", "RevokeApiKey")
+# Who signs in at a bank is there, and may have its word in place of a second person's.
+AT_A_BANK = ("CreateLinkToken", "LinkBankAccount")
 
 
 def test_a_program_decides_nothing_and_makes_no_keys():
     rules = rules_of(contracts.services())
     closed = {path.rpartition("/")[2] for path, rule in rules.items() if rule.persons_only}
     names = {method.name for method in METHODS}
-    assert closed == {name for name in names if name.startswith((*DECISIONS, *DEEDS, *ABOUT_PERSONS))}
+    assert closed == {name for name in names if name.startswith((*DECISIONS, *DEEDS, *ABOUT_PERSONS, *AT_A_BANK))}
 
 
 def test_an_api_key_has_a_scope_for_each_thing_that_a_program_may_do():
@@ -81,6 +83,13 @@ def test_an_api_key_has_a_scope_for_each_thing_that_a_program_may_do():
     assert {*ApiKey.Scope.keys()[1:]} == {
         rule.scope for rule in rules if rule.scope and not (rule.persons_only or rule.public)
     }
+
+
+def test_what_spares_a_second_person_is_said_where_something_waits_and_is_a_bank_alone():
+    sparing = {method.name: method.GetOptions().Extensions[_FOUR_EYES] for method in METHODS}
+    said = {name: each for name, each in sparing.items() if each.spared_by}
+    assert {name: each.waits for name, each in said.items()} == {"LinkBankAccount": "CONFIRM_BANK_ACCOUNT"}
+    assert all(each.spared_by.endswith(".") for each in said.values())
 
 
 @pytest.mark.parametrize("method", TWO_PERSONS, ids=by_name)

@@ -11,6 +11,7 @@ import pytest
 from sandbox.bank import settings as bank_settings
 from sandbox.plaid import behaviours as plaid
 from sandbox.plaid import settings as plaid_settings
+from sandbox.plaid.holders import ACCOUNT_NUMBER, HOLDERS
 from sandbox.stripe import behaviours as stripe
 from sandbox.stripe import settings as stripe_settings
 from sandbox.stripe.cards import CARDS
@@ -42,6 +43,12 @@ def test_the_page_has_every_test_value_of_a_stand_in(stand_in: Any, title: str) 
 
 def test_the_page_has_every_test_card() -> None:
     assert {card for card in CARDS if f"`{card}`" not in PAGE} == set()
+
+
+def test_the_page_has_everybody_who_signs_in_to_a_bank_at_the_stand_in() -> None:
+    section = PAGE.partition("\n### Link at the stand-in\n")[2]
+    assert set(re.findall("`(user_[a-z_]+)`", section)) == set(HOLDERS)
+    assert f"`{ACCOUNT_NUMBER}`" in section
 
 
 @pytest.mark.parametrize(

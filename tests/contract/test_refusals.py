@@ -21,7 +21,7 @@ BY_NAME = {"CLOSING_GATES_NOT_MET"}
 UNITS = re.compile(r"[a-z_]+_(time|date|minor|max|count|status|types?|kind)")
 # The words of RFC 9470, which REST writes into WWW-Authenticate as they are; what a bank's network says; what finds
 # a line of the log, or a row; and a moment.
-OTHERS = {"max_age", "acr_values", "network_code", "provider_code", "error_id", "row", "sign_in_from"}
+OTHERS = {"max_age", "acr_values", "network_code", "provider_code", "error_id", "row", "setting", "sign_in_from"}
 
 
 class Source(NamedTuple):

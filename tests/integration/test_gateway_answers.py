@@ -260,6 +260,8 @@ async def post_batch(gateway, items: int) -> httpx.Response:
     [
         ("POST", f"{TRANSACTION}/approve", {"contentHash": "0" * 64}),
         ("POST", "/api/v1/bank-accounts", {"accountNumber": "1234567890"}),
+        ("POST", "/api/v1/bank-accounts/link-token", {}),
+        ("POST", "/api/v1/bank-accounts/link", {"publicToken": "public-sandbox-1"}),
         ("POST", "/api/v1/api-keys/key_1/token", {"secret": "guessed"}),
     ],
 )

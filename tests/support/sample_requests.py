@@ -23,6 +23,7 @@ PATTERNED = {
     "content_hash": "0" * 64,
     "routing_number": "021000021",
     "account_number": "1234567890",
+    "public_token": "public-sandbox-1234",
     "custodian_account_last4": "1234",
     "rate": "0.08",
     "sponsor_share": "0.2",

@@ -54,9 +54,7 @@ from services.transactions.providers.ach_file.orders import AchFileOrders
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid.transfers import PlaidTransfers
-from services.transactions.providers.protocols import (
-    Providers,
-)
+from services.transactions.providers.protocols import BankLinks, LinksNotSetUp, Providers
 from services.transactions.providers.registry import build_webhook_readers
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.settings import ProviderSettings
@@ -101,6 +99,7 @@ class TransactionsHarness:
     ach: AchFileConfig | None = None
     settings: ProviderSettings = field(default_factory=ProviderSettings)
     operator_org_id: str = ""
+    links: BankLinks = field(default_factory=lambda: LinksNotSetUp("A_SETTING"))
 
     def __post_init__(self) -> None:
         bank = self.provider or self.bank
@@ -116,6 +115,7 @@ class TransactionsHarness:
             providers=Providers(
                 orders={manual.NAME: ManualOrders(), **asked},
                 look_ups=asked,
+                links=self.links,
                 webhooks={**build_webhook_readers(self.settings), sandbox.NAME: self.bank},
                 events={name: events_of(name, bank) for name, each in PROVIDERS.items() if each.tells_events},
                 cancellations={name: asked[name] for name, each in PROVIDERS.items() if each.is_confirmed_by_payers},

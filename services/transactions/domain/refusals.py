@@ -59,6 +59,46 @@ class BankReferenceUsed(DomainError):
         )
 
 
+class BankLinksNotSetUp(DomainError):
+    """Nobody can sign in to a bank here.
+
+    Args:
+        setting: The one that is missing.
+    """
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "BANK_LINKS_NOT_SET_UP"
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(f"No bank account is linked here: an operator has to set {setting}.", setting=setting)
+
+
+class PublicTokenNotUsable(DomainError):
+    """What a page was given when somebody signed in is good once, and not for long."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "PUBLIC_TOKEN_NOT_USABLE"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The public token has expired, was used before, or is none: sign in at the bank anew.",
+            fields={"public_token": "cannot be used: sign in anew"},
+        )
+
+
+class LinkedAccountNotUsable(DomainError):
+    """A bank tells of an account that no ACH goes to, or tells it so that nobody can pay there."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "LINKED_ACCOUNT_NOT_USABLE"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The account that was chosen is no checking or savings account with a number for ACH: choose another one.",
+            fields={"public_token": "is of an account that cannot be used"},
+        )
+
+
 class TooManyBankAccounts(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "TOO_MANY_BANK_ACCOUNTS"

@@ -1,18 +1,21 @@
-"""What payment providers do for us, in five small protocols. A provider's package implements those it has."""
+"""What payment providers do for us, in six small protocols. A provider's package implements those it has."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from services.chassis.process.telemetry import log
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
+from services.transactions.domain.linked_accounts import LinkedAccount
 from services.transactions.domain.payments import Payment, find_difference
 from services.transactions.domain.rails import PROVIDERS
+from services.transactions.domain.refusals import BankLinksNotSetUp
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 
@@ -210,6 +213,52 @@ class WebhookReader(Protocol):
         ...
 
 
+class LinkToken(NamedTuple):
+    """What the provider's page is opened with, and from when on it opens nothing."""
+
+    text: str
+    expires_at: datetime
+
+
+class BankLinks(Protocol):
+    """Lets a person sign in to a bank, and asks that bank once. Nothing is kept with which it could be asked again."""
+
+    async def create_link_token(self, party_id: str) -> LinkToken:
+        """Another one each time. Raises: BankLinksNotSetUp, OutcomeUnknown."""
+        ...
+
+    async def read_account(self, public_token: str, provider_account_id: str, legal_name: str) -> LinkedAccount:
+        """The account that was chosen there. It uses the public token up, and ends the access.
+
+        Args:
+            provider_account_id: Which, by the provider's id; empty where there is one alone.
+            legal_name: Whose it should be.
+
+        Raises:
+            BankLinksNotSetUp, PublicTokenNotUsable, LinkedAccountNotUsable
+            InvalidField: no account is named, or none of those.
+            OutcomeUnknown: nobody knows; the public token may be used up.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LinksNotSetUp:
+    """The `BankLinks` of a process that has none.
+
+    Args:
+        setting: Which it lacks.
+    """
+
+    setting: str
+
+    async def create_link_token(self, party_id: str) -> LinkToken:
+        raise BankLinksNotSetUp(self.setting)
+
+    async def read_account(self, public_token: str, provider_account_id: str, legal_name: str) -> LinkedAccount:
+        raise BankLinksNotSetUp(self.setting)
+
+
 @dataclass(frozen=True)
 class Providers:
     """The providers of this process, by name.
@@ -217,6 +266,7 @@ class Providers:
     Args:
         orders: Those that this process may order of.
         look_ups: Those of them that can be asked.
+        links: By which bank accounts are linked.
         events: Those of them whose events are read.
         cancellations: Those by which a payer may have to confirm a payment first.
         choice: Which of them carries what.
@@ -226,6 +276,7 @@ class Providers:
     orders: Mapping[str, PaymentOrders]
     look_ups: Mapping[str, PaymentLookUps]
     webhooks: Mapping[str, WebhookReader]
+    links: BankLinks
     events: Mapping[str, PaymentEvents] = field(default_factory=dict)
     cancellations: Mapping[str, PaymentCancellations] = field(default_factory=dict)
     choice: ProviderChoice = NO_CHOICE

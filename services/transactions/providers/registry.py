@@ -20,6 +20,8 @@ from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid import keys as plaid_keys
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.protocols import (
+    BankLinks,
+    LinksNotSetUp,
     PaymentCancellations,
     PaymentEvents,
     PaymentOrders,
@@ -35,6 +37,7 @@ from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from services.transactions.vault import Vault
 
 if TYPE_CHECKING:
+    from services.transactions.providers.plaid.links import PlaidLinks
     from services.transactions.providers.plaid.transfers import PlaidTransfers
 
 
@@ -65,15 +68,22 @@ async def open_providers(
         payments = StripePayments(key, settings.stripe_api_url, vault, return_url=settings.stripe_return_url)
         asked[stripe.NAME] = cancellations[stripe.NAME] = payments
         events[stripe.NAME] = payments.events
+    links: BankLinks = LinksNotSetUp(plaid.SETTING)
+    opened: list[PlaidLinks] = []
     plaid_keys.check_address(settings.plaid_base_url)
+    plaid_keys.check_link(settings.plaid_link_client_name, settings.plaid_link_redirect_url)
     if secret := settings.plaid_secret.get_secret_value():
         _check_given(settings, "plaid_base_url", "plaid_secret")
         _check_given(settings, "plaid_client_id", "plaid_secret")
         # Here, for Plaid's own client is hundreds of modules, and twenty megabytes.
+        from services.transactions.providers.plaid.links import PlaidLinks
         from services.transactions.providers.plaid.transfers import PlaidTransfers
 
         there = settings.plaid_base_url, settings.plaid_client_id, secret
         asked[plaid.NAME] = events[plaid.NAME] = PlaidTransfers(*there, database, clock, vault)
+        name, page = settings.plaid_link_client_name, settings.plaid_link_redirect_url
+        links = PlaidLinks(*there, client_name=name, redirect_url=page)
+        opened.append(links)
     orders: dict[str, PaymentOrders] = {**asked, manual.NAME: ManualOrders()}
     choice = read_choice(settings.payment_providers_file, orders.keys())
     carriers = choice.list_carriers()
@@ -91,13 +101,14 @@ async def open_providers(
             orders=orders,
             look_ups=asked,
             webhooks=build_webhook_readers(settings),
+            links=links,
             events=events,
             cancellations=cancellations,
             choice=choice,
             ach_files=ach_files,
         )
     finally:
-        for each in asked.values():
+        for each in (*asked.values(), *opened):
             await each.close()
 
 

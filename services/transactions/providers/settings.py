@@ -24,3 +24,6 @@ class ProviderSettings(Settings):
     plaid_base_url: str = ""
     plaid_client_id: str = ""
     plaid_secret: SecretStr = SecretStr("")
+    # What a holder reads when signing in to a bank by Link, and where a bank sends the holder back to.
+    plaid_link_client_name: str = "RealCo"
+    plaid_link_redirect_url: str = ""
