@@ -192,7 +192,7 @@ def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_a
         annotated_by=account.annotator,
         replaces_bank_account_id=account.replaces_bank_account_id,
         replaced_by_bank_account_id=account.replaced_by_bank_account_id,
-        confirmed_by=account.confirmed_by,
+        confirmation=account.confirmation,
         name_match=account.name_match,
     )
 

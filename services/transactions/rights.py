@@ -28,7 +28,7 @@ RIGHTS: Table = {
             "makers",
             "replaced_by_bank_account_id",
             "confirmed_at",
-            "confirmed_by",
+            "confirmation",
             "external_id",
             "metadata",
             "annotated_by",

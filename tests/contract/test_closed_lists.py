@@ -45,7 +45,7 @@ SHOWN_AS = {
     "escrow.ledger_account_kinds.normal_balance": "escrow.v1.LedgerEntry.Direction",
     "transactions.bank_accounts.account_type": "transactions.v1.BankAccount.AccountType",
     "transactions.bank_accounts.block_reason": "transactions.v1.BankAccount.BlockReason",
-    "transactions.bank_accounts.confirmed_by": "transactions.v1.BankAccount.Confirmation",
+    "transactions.bank_accounts.confirmation": "transactions.v1.BankAccount.Confirmation",
     "transactions.bank_accounts.holder_type": "transactions.v1.BankAccount.HolderType",
     "transactions.bank_accounts.name_match": "transactions.v1.BankAccount.NameMatch",
     "transactions.bank_accounts.status": "transactions.v1.BankAccount.Status",

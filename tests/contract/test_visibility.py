@@ -19,7 +19,6 @@ TOLD = {
     "realco.distributions.v1.Distribution.description": "for statements",
     "realco.distributions.v1.Offering.display_name": "what an investor chooses by",
     "realco.transactions.v1.BankAccount.account_holder_name": "the investor's own bank account",
-    "realco.transactions.v1.BankAccount.confirmed_by": "that persons did, or a bank; and not who",
     "realco.transactions.v1.Transaction.description": "for statements",
     "realco.type.v1.Failure.metadata": "facts that the code promises",
 }

@@ -189,7 +189,7 @@ async def test_the_database_pays_nothing_that_a_file_alone_asked_for(service, fo
 
     async def confirm_alone() -> None:
         alone = (
-            "UPDATE bank_accounts SET status = 'ACTIVE', confirmed_at = now(), confirmed_by = 'PERSONS',"
+            "UPDATE bank_accounts SET status = 'ACTIVE', confirmed_at = now(), confirmation = 'PERSONS',"
             " version = version + 1"
             " WHERE created_by LIKE 'service:%'"
         )

@@ -327,19 +327,6 @@ async def test_a_file_of_an_odd_name_or_size_keeps_no_other_from_being_read(serv
     assert (await service.get(deposit.transaction_id)).status == T.RETURNED
 
 
-@pytest.mark.parametrize("is_link", [True, False])
-async def test_nobody_has_a_file_written_elsewhere(service, folders, tmp_path, *, is_link: bool) -> None:
-    """What lies in the place of the folder in which a file is made is set aside, and told as all that is not ours."""
-    await order(service)
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    odd = folders.outbound / ".staging"
-    odd.symlink_to(theirs) if is_link else odd.write_bytes(b"no folder")
-    await leave(service)
-    assert len(folders.sent) == 1
-    assert list(theirs.iterdir()) == []
-
-
 async def test_a_file_that_cannot_be_put_away_waits_for_the_next_minute(service, folders) -> None:
     """A job that says that it did something is run again at once."""
     await order(service)

@@ -167,7 +167,7 @@ async def test_so_many_linked_accounts_of_a_party_wait_and_no_more(
 async def test_a_rehearsal_says_what_would_be_and_adds_nothing(link_desk: LinkDesk, service) -> None:
     request = link_desk.build_request(sign_in(link_desk.url), validate_only=True)
     told = await service.ask(INVESTOR, "LinkBankAccount", request)
-    assert (told.status, told.confirmed_by) == (B.ACTIVE, B.BANK)
+    assert (told.status, told.confirmation) == (B.ACTIVE, B.BANK)
     assert await link_desk.count() == 0
 
 

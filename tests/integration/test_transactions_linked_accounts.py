@@ -37,7 +37,7 @@ async def test_an_account_that_its_bank_knows_in_the_party_s_name_is_confirmed_b
     link_desk: LinkDesk, service: TransactionsHarness, plaid_books
 ) -> None:
     account = await link_desk.link(external_id="mine", metadata={"a": "b"})
-    assert (account.status, account.confirmed_by, account.name_match) == (B.ACTIVE, B.BANK, B.MATCHES)
+    assert (account.status, account.confirmation, account.name_match) == (B.ACTIVE, B.BANK, B.MATCHES)
     assert (account.account_holder_name, account.account_number_last4) == ("Ada Park", "0000")
     assert (account.party_id, account.routing_number, account.holder_type) == ("inv-001", "110000000", B.PERSON)
     assert (account.default_for_payouts, account.external_id, account.created_by) == (True, "mine", "inv-001")
@@ -83,10 +83,10 @@ async def test_an_account_of_which_the_bank_does_not_say_enough_waits_and_who_de
 ) -> None:
     account = await link_desk.link(user)
     assert (account.status, account.name_match) == (B.PENDING, match)
-    assert not account.HasField("confirmed_by")
+    assert not account.HasField("confirmation")
     assert words in await link_desk.read_dossier(account)
     confirmed = await service.confirm(account)
-    assert (confirmed.status, confirmed.confirmed_by) == (B.ACTIVE, B.PERSONS)
+    assert (confirmed.status, confirmed.confirmation) == (B.ACTIVE, B.PERSONS)
 
 
 async def test_an_account_that_was_typed_is_as_ever_and_nothing_is_said_of_a_bank(
@@ -96,7 +96,7 @@ async def test_an_account_that_was_typed_is_as_ever_and_nothing_is_said_of_a_ban
     assert not account.HasField("name_match")
     waiting = await service.waiting(account.bank_account_id)
     assert "BANK_ACCOUNT_LINKED" not in {each.rule for each in waiting.explanations}
-    assert (await service.confirm(account)).confirmed_by == B.PERSONS
+    assert (await service.confirm(account)).confirmation == B.PERSONS
 
 
 @pytest.mark.parametrize(("user", "holder"), [("user_business", B.COMPANY), ("user_good", B.PERSON)])
@@ -175,9 +175,9 @@ async def test_what_a_bank_confirmed_waits_for_persons_once_it_is_to_be_the_defa
     await service.confirm(await service.bank_account("inv-001"))
     account = await link_desk.link()
     changed = await service.ask(INVESTOR, "UpdateBankAccount", change(account, default=True))
-    assert (changed.status, changed.HasField("confirmed_by")) == (B.PENDING, False)
+    assert (changed.status, changed.HasField("confirmation")) == (B.PENDING, False)
     assert "has the name of the party" in await link_desk.read_dossier(changed)
-    assert (await service.confirm(changed)).confirmed_by == B.PERSONS
+    assert (await service.confirm(changed)).confirmation == B.PERSONS
 
 
 @pytest.mark.parametrize("owner", ["inv-001", "inv-002"])

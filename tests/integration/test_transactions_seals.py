@@ -182,7 +182,7 @@ async def test_a_payout_that_cannot_be_worked_on_stops_no_other(service: Transac
 
 async def test_an_account_that_was_confirmed_in_the_database_is_paid_nothing(service: TransactionsHarness) -> None:
     account = await service.bank_account("inv-001")
-    confirmed = "confirmed_at = now() - interval '9 days', confirmed_by = 'PERSONS'"
+    confirmed = "confirmed_at = now() - interval '9 days', confirmation = 'PERSONS'"
     sql = f"UPDATE bank_accounts SET status = 'ACTIVE', {confirmed}, version = version + 1"
     await write(service, sql, transaction_id="")
     service.owe("inv-001")

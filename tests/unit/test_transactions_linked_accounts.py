@@ -88,17 +88,17 @@ def test_whose_account_it_is_comes_from_the_bank_and_never_against_the_law(kind,
 def test_what_a_bank_confirmed_cools_down_as_any_other():
     now = ACCOUNT.created_at
     confirmed = confirm_by_bank(ACCOUNT, now)
-    assert (confirmed.status, confirmed.confirmed_by) == (S.ACTIVE, Confirmation.BANK)
+    assert (confirmed.status, confirmed.confirmation) == (S.ACTIVE, Confirmation.BANK)
     assert confirmed.payout_start == now + COOL_DOWN
     assert confirmed.is_cooling_down(now + COOL_DOWN - timedelta(seconds=1))
 
 
 @pytest.mark.parametrize(
-    ("confirmed_by", "is_corporate"), [(None, False), (Confirmation.BANK, False), (Confirmation.PERSONS, True)]
+    ("confirmation", "is_corporate"), [(None, False), (Confirmation.BANK, False), (Confirmation.PERSONS, True)]
 )
-def test_whether_debits_are_a_companys_rests_on_the_word_of_persons_alone(confirmed_by, is_corporate):
-    confirmed_at = ACCOUNT.created_at if confirmed_by else None
-    account = replace(ACCOUNT, holder_type=HolderType.COMPANY, confirmed_at=confirmed_at, confirmed_by=confirmed_by)
+def test_whether_debits_are_a_companys_rests_on_the_word_of_persons_alone(confirmation, is_corporate):
+    confirmed_at = ACCOUNT.created_at if confirmation else None
+    account = replace(ACCOUNT, holder_type=HolderType.COMPANY, confirmed_at=confirmed_at, confirmation=confirmation)
     assert account.is_corporate is is_corporate
 
 
@@ -112,7 +112,7 @@ def test_whether_debits_are_a_companys_rests_on_the_word_of_persons_alone(confir
 )
 def test_whatever_has_an_account_wait_again_takes_the_banks_word_away(change):
     changed = change(confirm_by_bank(ACCOUNT, ACCOUNT.created_at))
-    assert (changed.confirmed_at, changed.confirmed_by) == (None, None)
+    assert (changed.confirmed_at, changed.confirmation) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ async def confirm_bank_account(tx: Tx, approval: Approval, facts: ApprovalFacts,
         if former is not None:
             await store.save_bank_account(tx, former, replace(former, default_for_payouts=False), now)
     persons = Confirmation.PERSONS
-    confirmed = replace(account, status=BankAccountStatus.ACTIVE, confirmed_at=now, confirmed_by=persons)
+    confirmed = replace(account, status=BankAccountStatus.ACTIVE, confirmed_at=now, confirmation=persons)
     await store.save_bank_account(tx, account, confirmed, now)
     await retire_replaced(tx, confirmed, now)
 

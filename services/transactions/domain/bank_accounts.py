@@ -100,7 +100,7 @@ class BankAccount:
     name_match: NameMatch | None = None  # what its bank said when it was linked; None: it was typed
     has_token_number: bool = False  # its number is a token of the bank's, and the same account has others
     confirmed_at: datetime | None = None
-    confirmed_by: Confirmation | None = None
+    confirmation: Confirmation | None = None
     created_at: datetime
     updated_at: datetime
     version: int = 1
@@ -126,7 +126,7 @@ class BankAccount:
         A second person has said so: else who is drawn from could have money called final that the bank of a person,
         who never was a company, takes back for 60 days (R05). A bank that says whose name is on it does not say that.
         """
-        return self.holder_type is HolderType.COMPANY and self.confirmed_by is Confirmation.PERSONS
+        return self.holder_type is HolderType.COMPANY and self.confirmation is Confirmation.PERSONS
 
     @property
     def is_forbidden(self) -> bool:
@@ -208,7 +208,7 @@ def change_default(account: BankAccount, *, is_default: bool, person: str) -> Ba
         return replace(account, default_for_payouts=is_default)
     makers = tuple(sorted({*account.makers, person}))
     status = S.PENDING if account.status is S.ACTIVE else account.status
-    unconfirmed = replace(account, confirmed_at=None, confirmed_by=None)
+    unconfirmed = replace(account, confirmed_at=None, confirmation=None)
     return replace(unconfirmed, default_for_payouts=True, status=status, makers=makers)
 
 
@@ -238,7 +238,7 @@ def block(account: BankAccount, reason: BlockReason, network_code: str | None) -
 def suspend(account: BankAccount) -> BankAccount:
     """A bank's return forbids the same account as another party's: nobody uses this one before a second person, who is
     told of that, has confirmed it. Who named the account of somebody else has it blocked by that for nobody else."""
-    return replace(account, status=S.SUSPENDED, confirmed_at=None, confirmed_by=None)
+    return replace(account, status=S.SUSPENDED, confirmed_at=None, confirmation=None)
 
 
 def count_owners(same: Iterable[BankAccount]) -> int:
@@ -276,7 +276,7 @@ def unblock(account: BankAccount, person: str) -> BankAccount:
     if account.block_reason is BlockReason.ALTERED:
         status = S.DELETED
     makers = tuple(sorted({*account.makers, person}))
-    unconfirmed = replace(account, confirmed_at=None, confirmed_by=None, makers=makers)
+    unconfirmed = replace(account, confirmed_at=None, confirmation=None, makers=makers)
     return replace(unconfirmed, status=status, block_reason=None, block_network_code=None)
 
 

@@ -95,7 +95,7 @@ def _may_have_been_default(other: BankAccount) -> bool:
 
 
 def confirm_by_bank(account: BankAccount, now: datetime) -> BankAccount:
-    return replace(account, status=BankAccountStatus.ACTIVE, confirmed_at=now, confirmed_by=Confirmation.BANK)
+    return replace(account, status=BankAccountStatus.ACTIVE, confirmed_at=now, confirmation=Confirmation.BANK)
 
 
 _SAID = {
@@ -115,7 +115,7 @@ def explain_link(account: BankAccount) -> list[Explanation]:
             " Its number is a token of the bank's: the same account has other numbers, so nobody can tell here whether"
             " it is blocked, or another party's; and the bank may end it."
         )
-    if account.confirmed_by is Confirmation.BANK:
+    if account.confirmation is Confirmation.BANK:
         statement += " Nobody but the bank has confirmed it."
     operands = (("name", account.name_match), ("token", "yes" if account.has_token_number else "no"))
     return [Explanation(statement, "BANK_ACCOUNT_LINKED", operands, HOUSE_RULE)]

@@ -49,9 +49,9 @@ def _read_bank_account(row: Row) -> BankAccount:
     status, makers = BankAccountStatus(row.status), tuple(row.makers)
     holder = HolderType(row.holder_type)
     told = row.name_match and NameMatch(row.name_match)
-    confirmed_by = row.confirmed_by and Confirmation(row.confirmed_by)
+    confirmation = row.confirmation and Confirmation(row.confirmation)
     enums = {"status": status, "block_reason": reason, "holder_type": holder, "name_match": told}
-    return read_fields(BankAccount, row, **enums, confirmed_by=confirmed_by, makers=makers)
+    return read_fields(BankAccount, row, **enums, confirmation=confirmation, makers=makers)
 
 
 def _list_columns(account: BankAccount) -> dict[str, Any]:

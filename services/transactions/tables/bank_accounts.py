@@ -46,7 +46,7 @@ bank_accounts = sa.Table(
     text("name_match", null=True),  # what its bank said when it was linked; none where it was typed
     sa.Column("has_token_number", sa.Boolean, nullable=False, server_default="false"),
     time("confirmed_at", null=True),
-    text("confirmed_by", null=True),
+    text("confirmation", null=True),
     time("created_at"),
     time("updated_at"),
     seal(),
@@ -55,17 +55,17 @@ bank_accounts = sa.Table(
     one_of("account_type", BankAccount.AccountType.DESCRIPTOR),
     one_of("holder_type", HolderType),
     one_of("name_match", NameMatch),
-    one_of("confirmed_by", Confirmation),
+    one_of("confirmation", Confirmation),
     # Of a PENDING one: it becomes the default when it is confirmed.
     sa.CheckConstraint(
         "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
     ),
     sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
-    sa.CheckConstraint("(confirmed_at IS NULL) = (confirmed_by IS NULL)", name="confirmed_by_somebody"),
+    sa.CheckConstraint("(confirmed_at IS NULL) = (confirmation IS NULL)", name="confirmed_by_somebody"),
     # A bank's word is good for a person's account in the name of the party, by its own number, when it is linked; a
     # trigger sees to that, and that persons confirm what is to be the default later.
     sa.CheckConstraint(
-        "confirmed_by <> 'BANK' OR (name_match IS NOT NULL AND name_match = 'MATCHES' AND holder_type = 'PERSON'"
+        "confirmation <> 'BANK' OR (name_match IS NOT NULL AND name_match = 'MATCHES' AND holder_type = 'PERSON'"
         " AND NOT has_token_number AND replaces_bank_account_id IS NULL AND confirmed_at = created_at)",
         name="bank_confirms_its_own",
     ),
@@ -92,7 +92,7 @@ bank_accounts = sa.Table(
         *("org_id", "bank_account_id", "party_id", "account_holder_name", "routing_number", "account_number_digest"),
         *("account_number_last4", "account_type", "holder_type", "default_for_payouts"),
         *("status", "version", "created_by", "makers"),
-        *("created_at", "confirmed_at", "confirmed_by", "block_reason", "block_network_code"),
+        *("created_at", "confirmed_at", "confirmation", "block_reason", "block_network_code"),
         *("name_match", "has_token_number"),
         *("replaces_bank_account_id", "replaced_by_bank_account_id"),
     ),

@@ -194,7 +194,7 @@ RULES = {
         "23514",
     ),
     "an account that was typed, and that a bank confirms": (
-        "UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmed_by = 'BANK', confirmed_at = created_at",
+        "UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmation = 'BANK', confirmed_at = created_at",
         "23514",
     ),
     "an account that nobody says who confirmed": (
@@ -209,7 +209,7 @@ RULES = {
             " VALUES ('org_1', 'ba_3', 'pty_1', 'Ann', '021000021', 'x', 'e', '6780', 'CHECKING', 'PERSON', false,"
             " 'PENDING', 1, 'ann', '{ann}', 'MATCHES', now(), now());"
             " UPDATE bank_accounts SET version = 2 WHERE bank_account_id = 'ba_3';"
-            " UPDATE bank_accounts SET version = 3, status = 'ACTIVE', confirmed_by = 'BANK', confirmed_at = created_at"
+            " UPDATE bank_accounts SET version = 3, status = 'ACTIVE', confirmation = 'BANK', confirmed_at = created_at"
             " WHERE bank_account_id = 'ba_3'"
         ),
         "42501",
@@ -221,7 +221,7 @@ RULES = {
             " default_for_payouts, status, version, created_by, makers, name_match, created_at, updated_at)"
             " VALUES ('org_1', 'ba_3', 'pty_1', 'Ann', '021000021', 'x', 'e', '6780', 'CHECKING', 'PERSON', false,"
             " 'PENDING', 1, 'ann', '{ann}', 'MATCHES', now(), now());"
-            " UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmed_by = 'BANK', confirmed_at = created_at"
+            " UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmation = 'BANK', confirmed_at = created_at"
             " WHERE bank_account_id = 'ba_3';"
             " UPDATE bank_accounts SET version = 3, default_for_payouts = true WHERE bank_account_id = 'ba_3'"
         ),
@@ -234,7 +234,7 @@ RULES = {
             " default_for_payouts, status, version, created_by, makers, name_match, created_at, updated_at)"
             " VALUES ('org_1', 'ba_3', 'pty_1', 'Ann', '021000021', 'x', 'e', '6780', 'CHECKING', 'PERSON', false,"
             " 'PENDING', 1, 'ann', '{ann}', 'MATCHES', now(), now());"
-            " UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmed_by = 'BANK',"
+            " UPDATE bank_accounts SET version = 2, status = 'ACTIVE', confirmation = 'BANK',"
             " confirmed_at = now() + interval '1 day' WHERE bank_account_id = 'ba_3'"
         ),
         "23514",

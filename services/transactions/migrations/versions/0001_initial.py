@@ -81,9 +81,9 @@ WHEN (OLD.status <> 'MADE' AND ROW(NEW.entry_count, NEW.debit_minor, NEW.credit_
 # A bank says of an account what it says when it is linked, in its first change. Afterwards persons do, and whatever is
 # made the default then is theirs to confirm.
 _REFUSE_LATE_BANK = """
-CREATE TRIGGER refuse_late_bank BEFORE UPDATE OF confirmed_by, default_for_payouts ON bank_accounts FOR EACH ROW
-WHEN (NEW.confirmed_by = 'BANK' AND (NEW.default_for_payouts AND NOT OLD.default_for_payouts
-      OR OLD.confirmed_by IS DISTINCT FROM 'BANK' AND (OLD.version <> 1 OR OLD.status <> 'PENDING')))
+CREATE TRIGGER refuse_late_bank BEFORE UPDATE OF confirmation, default_for_payouts ON bank_accounts FOR EACH ROW
+WHEN (NEW.confirmation = 'BANK' AND (NEW.default_for_payouts AND NOT OLD.default_for_payouts
+      OR OLD.confirmation IS DISTINCT FROM 'BANK' AND (OLD.version <> 1 OR OLD.status <> 'PENDING')))
 EXECUTE FUNCTION realco_refuse()
 """
 # An attempt has no version, but all that changes of it changes once, or goes on. So what somebody altered stays without
@@ -238,7 +238,7 @@ def _create_bank_accounts() -> None:
         sa.Column("name_match", sa.Text(), nullable=True),
         sa.Column("has_token_number", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("confirmed_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.Column("confirmed_by", sa.Text(), nullable=True),
+        sa.Column("confirmation", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
@@ -246,15 +246,15 @@ def _create_bank_accounts() -> None:
             "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
         ),
         sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
-        sa.CheckConstraint("(confirmed_at IS NULL) = (confirmed_by IS NULL)", name="confirmed_by_somebody"),
+        sa.CheckConstraint("(confirmed_at IS NULL) = (confirmation IS NULL)", name="confirmed_by_somebody"),
         sa.CheckConstraint(
-            "confirmed_by <> 'BANK' OR (name_match IS NOT NULL AND name_match = 'MATCHES' AND holder_type = 'PERSON'"
+            "confirmation <> 'BANK' OR (name_match IS NOT NULL AND name_match = 'MATCHES' AND holder_type = 'PERSON'"
             " AND NOT has_token_number AND replaces_bank_account_id IS NULL AND confirmed_at = created_at)",
             name="bank_confirms_its_own",
         ),
         sa.CheckConstraint("name_match IS NOT NULL OR NOT has_token_number", name="token_is_linked"),
         sa.CheckConstraint("name_match IN ('MATCHES', 'DIFFERS', 'NOT_TOLD')", name="name_match_known"),
-        sa.CheckConstraint("confirmed_by IN ('PERSONS', 'BANK')", name="confirmed_by_known"),
+        sa.CheckConstraint("confirmation IN ('PERSONS', 'BANK')", name="confirmation_known"),
         sa.CheckConstraint(
             "bank_account_id NOT IN (replaces_bank_account_id, replaced_by_bank_account_id)",
             name="replaced_by_another",

@@ -7,7 +7,6 @@ bank said it, or somebody typed it at Plaid. Source: plaid.com/docs/auth, plaid.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -31,7 +30,7 @@ from services.transactions.domain.bank_accounts import NameMatch
 from services.transactions.domain.linked_accounts import LinkedAccount
 from services.transactions.domain.refusals import LinkedAccountNotUsable, PublicTokenNotUsable
 from services.transactions.providers.plaid.client import PlaidClient, Refused
-from services.transactions.providers.protocols import LinkToken, OutcomeUnknown
+from services.transactions.providers.protocols import LinkToken, OutcomeUnknown, ask_provider
 
 # Plaid's scores of names: 100 is the same, 85 and more a strong match, 70 and more a partial one, below that none. It
 # calls 70 usual; here no person looks at it any more. A house rule.
@@ -47,6 +46,7 @@ _TYPED: Final = (
 _TYPES: Final = {"checking": "CHECKING", "savings": "SAVINGS"}
 _NUMBER: Final = re.compile(r"[0-9A-Za-z]{4,17}")
 _REMOVALS_MAX: Final = 3
+_ANSWERS_MAX: Final = 3 + _REMOVALS_MAX
 
 
 class PlaidLinks:
@@ -77,6 +77,13 @@ class PlaidLinks:
         await self._client.close()
 
     async def create_link_token(self, party_id: str) -> LinkToken:
+        return await ask_provider(self._create_link_token(party_id), self._timeout_seconds)
+
+    async def read_account(self, public_token: str, provider_account_id: str, legal_name: str) -> LinkedAccount:
+        asked = self._read_account(public_token, provider_account_id, legal_name)
+        return await ask_provider(asked, _ANSWERS_MAX * self._timeout_seconds)
+
+    async def _create_link_token(self, party_id: str) -> LinkToken:
         """Only accounts of which the bank tells the number: nobody types one there, for a bank to confirm it."""
         asked: dict[str, Any] = {
             "client_name": self._client_name,
@@ -99,7 +106,7 @@ class PlaidLinks:
             raise OutcomeUnknown("the provider's answer is no link token")
         return LinkToken(token, expires_at)
 
-    async def read_account(self, public_token: str, provider_account_id: str, legal_name: str) -> LinkedAccount:
+    async def _read_account(self, public_token: str, provider_account_id: str, legal_name: str) -> LinkedAccount:
         exchange = ItemPublicTokenExchangeRequest(public_token=public_token)
         try:
             answer = await self._call(self._client.api.item_public_token_exchange, exchange)
@@ -116,15 +123,12 @@ class PlaidLinks:
             answer = await self._call(self._client.api.auth_get, AuthGetRequest(access_token=access_token))
         except Refused:
             raise LinkedAccountNotUsable from None
-        try:
-            account = _choose_account(answer["accounts"], provider_account_id)
-            account_id, mask = str(account["account_id"]), str(account.get("mask") or "")
-            routing_number, number, is_token = _read_number(answer["numbers"]["ach"], account_id)
-            method, unverified = (answer.get("item") or {}).get("auth_method"), account.get("verification_status")
-            is_told_by_bank = _spell(method) == _TOLD_BY_BANK and not unverified
-            account_type = _read_type(account)
-        except (KeyError, TypeError, AttributeError):
-            raise OutcomeUnknown("the provider's answer is not accounts") from None
+        account = _choose_account(answer["accounts"], provider_account_id)
+        account_id, mask = str(account["account_id"]), str(account.get("mask") or "")
+        routing_number, number, is_token = _read_number(answer["numbers"]["ach"], account_id)
+        method, unverified = (answer.get("item") or {}).get("auth_method"), account.get("verification_status")
+        is_told_by_bank = _spell(method) == _TOLD_BY_BANK and not unverified
+        account_type = _read_type(account)
         match, has_business_name = NameMatch.NOT_TOLD, False
         if is_told_by_bank:
             match, has_business_name = await self._match_name(access_token, account_id, legal_name)
@@ -167,11 +171,7 @@ class PlaidLinks:
         log.error("bank_access_not_removed", item_id=item_id, cause="no answer")
 
     async def _call(self, ask: Any, asked: Any) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._client.call(ask, asked)
-        except TimeoutError:
-            raise OutcomeUnknown("the provider does not answer") from None
+        return await ask_provider(self._client.call(ask, asked), self._timeout_seconds)
 
 
 def _choose_account(accounts: Sequence[Mapping[str, Any]], named: str) -> Mapping[str, Any]:
