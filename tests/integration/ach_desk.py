@@ -77,6 +77,12 @@ def same_day() -> SameDay | None:
 
 
 @pytest.fixture
+def prenotes() -> bool:
+    """Whether banks are asked about accounts first."""
+    return False
+
+
+@pytest.fixture
 async def ach_urls(service_urls) -> SimpleNamespace:
     urls: SimpleNamespace = await service_urls("transactions")
     return urls
@@ -84,7 +90,7 @@ async def ach_urls(service_urls) -> SimpleNamespace:
 
 @pytest.fixture
 async def ach_service(
-    ach_urls: SimpleNamespace, folders: Folders, same_day: SameDay | None, *, acknowledges: bool
+    ach_urls: SimpleNamespace, folders: Folders, same_day: SameDay | None, *, acknowledges: bool, prenotes: bool
 ) -> TransactionsHarness:
     config = AchFileConfig(
         folders.outbound,
@@ -93,6 +99,7 @@ async def ach_service(
         COMPANY,
         acknowledgements=ACKNOWLEDGED if acknowledges else None,
         same_day=same_day,
+        prenotes=prenotes,
     )
     choice = ProviderChoice(all_organizations={"ACH": Carriers(NAME, NAME)})
     return TransactionsHarness(open_database(ach_urls, "transactions"), choice=choice, ach=config)

@@ -157,7 +157,7 @@ async def test_nothing_leaves_while_nobody_says_whether_it_is_wanted(service, fo
     assert len(list_sent(folders.sent[0])) == 2
 
 
-@pytest.mark.parametrize("step", ["_stage", "_move", "write_file", "hashlib"], ids=lambda step: step.strip("_"))
+@pytest.mark.parametrize("step", ["stage", "move_out", "write_file", "hashlib"], ids=lambda step: step.strip("_"))
 async def test_a_crash_at_any_step_releases_one_file_and_the_same(service, folders, monkeypatch, step) -> None:
     await order(service)
 
@@ -170,7 +170,7 @@ async def test_a_crash_at_any_step_releases_one_file_and_the_same(service, folde
         try:
             await leave(service)
         except OSError:
-            assert step == "_move"
+            assert step == "move_out"
     assert folders.sent == []
     await leave(service, CUT_OFF + timedelta(minutes=1))
     await leave(service, CUT_OFF + timedelta(minutes=2))

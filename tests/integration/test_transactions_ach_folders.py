@@ -210,11 +210,11 @@ async def test_a_file_that_is_being_written_is_left_alone(service, folders, monk
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(WRITING, "_stage", stage_a_part)
+        patch.setattr(WRITING, "stage", stage_a_part)
         await leave(service)
     assert (await watch(service), len(list(staging.iterdir()))) == ([], 2)
     with monkeypatch.context() as patch:
-        patch.setattr(WRITING, "_move", lambda *_: 1 / 0)
+        patch.setattr(WRITING, "move_out", lambda *_: 1 / 0)
         await service.run(write_ach_files)
     assert (await watch(service), len(list(staging.iterdir()))) == ([], 1), "released, and not moved yet"
     await service.run(write_ach_files)

@@ -8,7 +8,7 @@ from datetime import date
 from typing import NamedTuple
 
 LINE = 94
-_BACK = {"22": "21", "27": "26", "32": "31", "37": "36"}
+_BACK = {"22": "21", "27": "26", "32": "31", "37": "36", "23": "21", "28": "26", "33": "31", "38": "36"}
 
 
 class Sent(NamedTuple):

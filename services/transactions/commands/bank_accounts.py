@@ -278,9 +278,12 @@ async def _block_altered(tx: Tx, account: BankAccount, network_code: str, now: d
 async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> Failure:
     """What the account says is not what this service wrote: nobody uses it any more, and somebody is told.
 
+    Args:
+        transaction_id: That was to use it; empty for none.
+
     Returns: Why the transaction fails.
     """
-    await _report_altered(tx, About(bank_account_id=bank_account_id, transaction_id=transaction_id), now)
+    await _report_altered(tx, About(bank_account_id=bank_account_id, transaction_id=transaction_id or None), now)
     account = await store.lock_to_block(tx, bank_account_id)
     if account is not None:
         await _block(tx, account, BlockReason.ALTERED, now)

@@ -71,11 +71,15 @@ ACKNOWLEDGED: Final = frozenset({FileStatus.ACCEPTED, FileStatus.REJECTED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AchEntry:
-    """One attempt at one transaction, as it was ordered."""
+    """One attempt at one transaction, as it was ordered; or a prenote, of no amount and no transaction.
+
+    Args:
+        reference: Our transaction id; of a prenote, that of the bank account.
+    """
 
     ach_entry_id: str
     provider_key: str
-    reference: str  # our transaction id
+    reference: str
     party_id: str
     bank_account_id: str
     is_inbound: bool
@@ -88,6 +92,7 @@ class AchEntry:
     holder_type: HolderType
     account_holder_name: str
     description: str
+    is_prenote: bool = False
     status: EntryStatus = EntryStatus.WAITING
     ach_file_id: str | None = None
     trace_no: int | None = None  # its number in that file, by which a return names it

@@ -20,6 +20,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.process.health import note_alarm
 from services.chassis.process.telemetry import log
 from services.chassis.values.money import Money
+from services.transactions.commands.bank_accounts import forbid_bank_account
 from services.transactions.commands.changed_accounts import replace_bank_account
 from services.transactions.commands.exceptions import report, report_apart
 from services.transactions.commands.settlement import try_to_follow
@@ -27,6 +28,7 @@ from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import AchEntry, EntryStatus, FileStatus, to_payment
 from services.transactions.domain.ach_changes import find_last_day, read_change
 from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.domain.returns import find_return_code
 from services.transactions.jobs.apply_acknowledgements import apply_acknowledgements
 from services.transactions.jobs.bank_files import apply_each, tell_waiting
 from services.transactions.providers.ach_file import NAME as ACH_FILE
@@ -51,6 +53,7 @@ from services.transactions.providers.ach_file.nacha import (
 )
 from services.transactions.store import ach, provider_payments
 from services.transactions.store import transactions as store
+from services.transactions.store.bank_accounts import find_bank_account
 from services.transactions.vault import Vault
 
 # A file that somebody still writes is not read.
@@ -207,7 +210,8 @@ async def _record_and_follow(
     if back is None or back.status is not EntryStatus.RETURNED:
         return back is not None
     async with dependencies.database.begin() as tx:
-        return await _follow(tx, back, dependencies.clock.now())
+        follow = _follow_prenote if back.is_prenote else _follow
+        return await follow(tx, back, dependencies.clock.now())
 
 
 def _is_about(config: AchFileConfig, org_id: str, entry: AchEntry, returned: Returned) -> bool:
@@ -257,12 +261,12 @@ async def _record(
 
 def _describe(entry: AchEntry, returned: Returned, name: str) -> About:
     return About(
-        transaction_id=entry.reference,
+        transaction_id=None if entry.is_prenote else entry.reference,
         bank_account_id=entry.bank_account_id,
         provider=ACH_FILE,
         provider_payment_id=returned.trace,
         file_name=name,
-        amount=Money(entry.amount_minor, entry.currency),
+        amount=None if entry.is_prenote else Money(entry.amount_minor, entry.currency),
     )
 
 
@@ -278,3 +282,16 @@ async def _follow(tx: Tx, entry: AchEntry, now: datetime) -> bool:
     if row is None:
         return True
     return await try_to_follow(tx, row, to_payment(entry, None, now), now) is None
+
+
+async def _follow_prenote(tx: Tx, prenote: AchEntry, now: datetime) -> bool:
+    """What its bank says of the account forbids it where the code does; what waits for it fails when its file is made.
+
+    Raises: NotSealed.
+    """
+    code = prenote.return_code or ""
+    account = await find_bank_account(tx, prenote.bank_account_id)
+    if account is not None and find_return_code(code).blocks:
+        digest = account.account_number_digest
+        await forbid_bank_account(tx, prenote.party_id, prenote.bank_account_id, digest, code, now)
+    return True

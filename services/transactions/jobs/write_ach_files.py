@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
@@ -43,12 +41,13 @@ from services.transactions.domain.ach import (
 )
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.domain.prenotes import Judgement, Standing
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.same_day import OpenWindow, find_open_window, spell_descriptive_date
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.providers.ach_file.config import AchFileConfig
-from services.transactions.providers.ach_file.folders import STAGING, name_file, open_folder
+from services.transactions.providers.ach_file.folders import move_out, name_file, stage
 from services.transactions.providers.ach_file.nacha import (
     FILES_A_DAY_MAX,
     TOTAL_MINOR_MAX,
@@ -57,6 +56,7 @@ from services.transactions.providers.ach_file.nacha import (
     Entry,
     write_file,
 )
+from services.transactions.providers.ach_file.prenotes import build_refused, judge_or_ask
 from services.transactions.store import ach, moves
 from services.transactions.store import transactions as store
 from services.transactions.vault import SealedFor
@@ -116,7 +116,8 @@ async def _write_files_of(
         log.error("ach_company_missing", org_id=org_id)
         return 0
     for departure in departures:
-        await _make_file(dependencies, departure, now, is_acknowledged=config.acknowledgements is not None)
+        is_acknowledged, asks_first = config.acknowledgements is not None, config.prenotes
+        await _make_file(dependencies, departure, now, is_acknowledged=is_acknowledged, asks_first=asks_first)
     async with dependencies.database.begin() as tx:
         files = await ach.list_not_left(tx)
     left = 0
@@ -124,7 +125,7 @@ async def _write_files_of(
         try:
             if file.status is FileStatus.MADE and not await _release(dependencies, config, org_id, company, file):
                 continue
-            await asyncio.to_thread(_move, config.outbound, name_file(org_id, file))
+            await asyncio.to_thread(move_out, config.outbound, name_file(org_id, file))
             await _record_leaving(dependencies, org_id, file)
             left += 1
         except Exception:  # nor does one file keep another from leaving
@@ -133,9 +134,13 @@ async def _write_files_of(
 
 
 async def _make_file(
-    dependencies: Dependencies, departure: _Departure, now: datetime, *, is_acknowledged: bool
+    dependencies: Dependencies, departure: _Departure, now: datetime, *, is_acknowledged: bool, asks_first: bool
 ) -> None:
-    """Puts what waits into a file. Whether each is still wanted is asked now: days may have passed since its order."""
+    """Puts what waits into a file. Whether each is still wanted is asked now: days may have passed since its order.
+
+    Args:
+        asks_first: What goes to an account that no bank was asked about waits for its prenote.
+    """
     async with dependencies.database.begin() as tx:
         waiting = [each for each in await ach.list_waiting(tx, departure.before) if departure.takes(each)]
         known = await _list_known(tx, waiting)
@@ -145,9 +150,13 @@ async def _make_file(
         answered = [
             entry
             for entry in await ach.ENTRIES.lock_these(tx, [each.ach_entry_id for each in waiting])
-            if entry.status is EntryStatus.WAITING and entry.reference in known and entry.reference not in unanswered
+            if entry.status is EntryStatus.WAITING
+            and (entry.is_prenote or (entry.reference in known and entry.reference not in unanswered))
         ]
-        wanted = list(_take_first(await _withdraw_unwanted(tx, answered, refusals, now)))
+        wanted = await _withdraw_unwanted(tx, answered, refusals, now)
+        if asks_first:
+            wanted = await _leave_until_known(tx, wanted, now)
+        wanted = list(_take_first(wanted))
         number = await ach.count_files(tx, now.date())
         if wanted and number < FILES_A_DAY_MAX:
             await _save_file(tx, wanted, number, departure.window, now, is_acknowledged=is_acknowledged)
@@ -168,6 +177,8 @@ async def _list_known(tx: Tx, entries: Sequence[AchEntry]) -> dict[str, Transact
     """Their transactions, without those that this service did not write as they are: these wait, and are in the log."""
     found: dict[str, Transaction] = {}
     for entry in entries:
+        if entry.is_prenote:
+            continue
         with suppress(NotSealed):
             row = await store.find_transaction(tx, entry.reference)
             if row is not None:
@@ -180,7 +191,7 @@ async def _find_refusal(tx: Tx, entry: AchEntry, now: datetime) -> DomainError |
     try:
         return await find_account_refusal(tx, entry.bank_account_id, entry.party_id, is_inbound=entry.is_inbound)
     except NotSealed:
-        await block_altered_account(tx, entry.bank_account_id, entry.reference, now)
+        await block_altered_account(tx, entry.bank_account_id, "" if entry.is_prenote else entry.reference, now)
         return build_altered()
 
 
@@ -198,17 +209,30 @@ async def _withdraw_unwanted(
         if refusal is None:
             wanted.append(entry)
         else:
-            await _withdraw(tx, entry, refusal, now)
+            await _withdraw(tx, entry, make_failure(refusal), now)
     return wanted
 
 
-async def _withdraw(tx: Tx, entry: AchEntry, refusal: DomainError, now: datetime) -> None:
+async def _leave_until_known(tx: Tx, entries: Sequence[AchEntry], now: datetime) -> list[AchEntry]:
+    """Prenotes, and what goes to accounts that banks were asked about. The others wait, or have failed."""
+    known: list[AchEntry] = []
+    for entry in entries:
+        judgement = Judgement(Standing.KNOWN) if entry.is_prenote else await judge_or_ask(tx, entry, now)
+        if judgement.standing is Standing.KNOWN:
+            known.append(entry)
+        elif judgement.standing is Standing.REFUSED:
+            declined = build_refused(judgement.return_code)
+            failure = Failure(declined.code, declined.message, declined.retryable, declined.metadata)
+            await _withdraw(tx, entry, failure, now)
+    return known
+
+
+async def _withdraw(tx: Tx, entry: AchEntry, failure: Failure, now: datetime) -> None:
     """It is not sent, and its transaction has failed."""
-    row = await store.lock_transaction(tx, entry.reference)
+    row = None if entry.is_prenote else await store.lock_transaction(tx, entry.reference)
     await ach.ENTRIES.save(tx, entry, replace(entry, status=EntryStatus.WITHDRAWN), now)
     if row is None or row.provider_reference not in (None, entry.ach_entry_id):
         return
-    failure: Failure = make_failure(refusal)
     if row.status is Status.PENDING_SETTLEMENT:
         await moves.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, failure=failure)
 
@@ -278,7 +302,7 @@ async def _release(
         if locked != file:
             return False  # another has left something out of it
         # Behind the lock: a copy that were staged later would be moved to the bank as well.
-        await asyncio.to_thread(_stage, outbound, name, content)
+        await asyncio.to_thread(stage, outbound, name, content)
         released = replace(locked, status=FileStatus.RELEASED, digest=hashlib.sha256(content).hexdigest())
         await ach.FILES.save(tx, locked, released, dependencies.clock.now())
     return True
@@ -301,10 +325,11 @@ async def _leave_out_unwanted(
     now = dependencies.clock.now()
     async with dependencies.database.begin() as tx:
         known = await _list_known(tx, entries)
+    altered = sum(not each.is_prenote and each.reference not in known for each in entries)
     refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
     of_frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
-    if len(known) < len(entries):
-        cause = f"{len(entries) - len(known)} of its {len(entries)} payments are not as they were ordered."
+    if altered:
+        cause = f"{altered} of its {len(entries)} payments are not as they were ordered."
         await _report_altered(dependencies, org_id, file, cause)
         return file, []
     if waiting := unanswered - of_frozen:
@@ -366,32 +391,3 @@ def _spell_entry(
         entry.account_holder_name,
         entry.trace_no,
     )
-
-
-def _stage(outbound: Path, name: str, content: bytes) -> None:
-    """Writes it whole, beside the folder from which the bank fetches."""
-    staging = open_folder(outbound, STAGING)
-    part = staging / f".{name}.part"
-    part.unlink(missing_ok=True)  # of a process that died
-    # What somebody lays there meanwhile is not written to, and not followed.
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(staging / name)
-    _keep(staging)
-
-
-def _move(outbound: Path, name: str) -> None:
-    with suppress(FileNotFoundError):  # another process, or this one before a crash, has moved it
-        (outbound / STAGING / name).rename(outbound / name)
-    _keep(outbound)
-
-
-def _keep(folder: Path) -> None:
-    """Its names are on the disk once this returns, whatever becomes of the machine: only then the database says so."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -224,6 +224,15 @@ async def find_by_key(tx: Tx, provider_key: str) -> AchEntry | None:
     return found[0] if found else None
 
 
+async def list_of_account(tx: Tx, entry: AchEntry) -> list[tuple[AchEntry, AchFile | None]]:
+    """The other entries of its bank account that go its way, each with its file. Raises: NotSealed."""
+    which = _e.bank_account_id == entry.bank_account_id, _e.is_inbound == entry.is_inbound
+    found = [each for each in await ENTRIES.list_all(tx, *which) if each.ach_entry_id != entry.ach_entry_id]
+    ids = {each.ach_file_id for each in found if each.ach_file_id is not None}
+    files = {each.ach_file_id: each for each in await FILES.list_all(tx, _f.ach_file_id.in_(ids))} if ids else {}
+    return [(each, files.get(each.ach_file_id or "")) for each in found]
+
+
 async def list_waiting(tx: Tx, before: datetime) -> list[AchEntry]:
     """What was ordered before this moment and waits, as far as this service wrote it."""
     waiting = await ENTRIES.list_ours(tx, _e.status == "WAITING", _e.created_at < before)

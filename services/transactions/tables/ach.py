@@ -32,6 +32,7 @@ ach_entries = sa.Table(
     text("holder_type"),
     text("account_holder_name"),
     text("description"),
+    sa.Column("is_prenote", sa.Boolean, nullable=False, server_default="false"),
     text("status"),
     text("ach_file_id", null=True),
     sa.Column("trace_no", sa.Integer),
@@ -45,6 +46,7 @@ ach_entries = sa.Table(
     seal(),
     one_of("status", EntryStatus),
     one_of("holder_type", HolderType),
+    sa.CheckConstraint("amount_minor >= 0 AND (amount_minor = 0) = is_prenote", name="prenote_has_no_amount"),
     sa.CheckConstraint(
         "num_nonnulls(ach_file_id, trace_no, effective_on) ="
         " CASE WHEN status = 'WAITING' OR status = 'WITHDRAWN' AND ach_file_id IS NULL THEN 0 ELSE 3 END",
@@ -56,6 +58,7 @@ ach_entries = sa.Table(
     sa.UniqueConstraint("org_id", "provider_key", name="ach_entries_key"),
     sa.UniqueConstraint("org_id", "trace_no", name="ach_entries_trace_no"),
     sa.Index("ach_entries_reference", "org_id", "reference"),
+    sa.Index("ach_entries_account", "org_id", "bank_account_id", "is_inbound"),
     sa.Index("ach_entries_file", "org_id", "ach_file_id"),
     sa.Index("ach_entries_waiting", "org_id", "created_at", postgresql_where=sa.text("status = 'WAITING'")),
     sa.Index("ach_entries_id", "ach_entry_id"),
@@ -63,7 +66,7 @@ ach_entries = sa.Table(
     info=sealed(
         *("org_id", "ach_entry_id", "provider_key", "reference", "party_id", "bank_account_id", "is_inbound"),
         *("amount_minor", "currency", "presentment", "routing_number", "account_number_encrypted", "account_type"),
-        *("holder_type", "account_holder_name", "description", "status"),
+        *("holder_type", "account_holder_name", "description", "is_prenote", "status"),
         *("ach_file_id", "trace_no", "effective_on", "return_code"),
         *("returned_on", "change_code", "created_at", "updated_at", "version"),
     ),

@@ -626,6 +626,7 @@ def _create_ach() -> None:
         sa.Column("holder_type", sa.Text(), nullable=False),
         sa.Column("account_holder_name", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("is_prenote", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("ach_file_id", sa.Text(), nullable=True),
         sa.Column("trace_no", sa.Integer(), nullable=True),
@@ -637,6 +638,7 @@ def _create_ach() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("amount_minor >= 0 AND (amount_minor = 0) = is_prenote", name="prenote_has_no_amount"),
         sa.CheckConstraint("holder_type IN ('PERSON', 'COMPANY')", name="holder_type_known"),
         sa.CheckConstraint("status IN ('WAITING', 'SENT', 'WITHDRAWN', 'RETURNED')", name="status_known"),
         sa.CheckConstraint(
@@ -652,6 +654,7 @@ def _create_ach() -> None:
         sa.UniqueConstraint("org_id", "trace_no", name="ach_entries_trace_no"),
     )
     op.create_index("ach_entries_reference", "ach_entries", ["org_id", "reference"])
+    op.create_index("ach_entries_account", "ach_entries", ["org_id", "bank_account_id", "is_inbound"])
     op.create_index("ach_entries_file", "ach_entries", ["org_id", "ach_file_id"])
     op.create_index(
         "ach_entries_waiting", "ach_entries", ["org_id", "created_at"], postgresql_where=sa.text("status = 'WAITING'")

@@ -27,6 +27,7 @@ class AchFileConfig:
         inbound: The folder into which its returns are put.
         cut_offs: Times of a banking day, in UTC: what was ordered before one of them leaves then.
         acknowledgements: How the bank says that it accepts files; none where it does not.
+        prenotes: Whether a bank is asked about each account before the first entry to it, or from it.
         same_day: Through which windows entries settle on the day on which they leave; none where none does.
         all_organizations: Whose name is used where an organization has none of its own.
     """
@@ -40,6 +41,7 @@ class AchFileConfig:
     organizations: Mapping[str, Company] = field(default_factory=dict)
     acknowledgements: AcknowledgementConfig | None = None
     same_day: SameDay | None = None
+    prenotes: bool = False
 
     def find_company(self, org_id: str) -> Company | None:
         return self.organizations.get(org_id, self.all_organizations)

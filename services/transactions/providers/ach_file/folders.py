@@ -89,3 +89,33 @@ def put_away(path: Path, kept: Path) -> Path:
     short = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES_MAX])
     names = (path.name if number == 1 else f"{short}.{number}" for number in count(1))
     return path.rename(next(kept / name for name in names if not os.path.lexists(kept / name)))
+
+
+def stage(outbound: Path, name: str, content: bytes) -> None:
+    """Writes it whole, beside the folder from which the bank fetches."""
+    staging = open_folder(outbound, STAGING)
+    part = staging / f".{name}.part"
+    part.unlink(missing_ok=True)  # of a process that died
+    # What somebody lays there meanwhile is not written to, and not followed.
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(staging / name)
+    _keep(staging)
+
+
+def move_out(outbound: Path, name: str) -> None:
+    """Lets the bank have what is staged."""
+    with suppress(FileNotFoundError):  # another process, or this one before a crash, has moved it
+        (outbound / STAGING / name).rename(outbound / name)
+    _keep(outbound)
+
+
+def _keep(folder: Path) -> None:
+    """Its names are on the disk once this returns, whatever becomes of the machine: only then the database says so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -30,6 +30,10 @@ _MIXED, _CREDITS, _DEBITS = "200", "220", "225"
 _CODES: Mapping[tuple[str, bool], str] = MappingProxyType(
     {("CHECKING", False): "22", ("CHECKING", True): "27", ("SAVINGS", False): "32", ("SAVINGS", True): "37"}
 )
+# Of a prenote: an entry of no amount, which asks the bank whether the account is there.
+_PRENOTE_CODES: Mapping[tuple[str, bool], str] = MappingProxyType(
+    {("CHECKING", False): "23", ("CHECKING", True): "28", ("SAVINGS", False): "33", ("SAVINGS", True): "38"}
+)
 _COMING_BACK: Mapping[str, bool] = MappingProxyType({"21": False, "31": False, "26": True, "36": True})
 
 
@@ -112,6 +116,12 @@ class Entry:
 
     def __repr__(self) -> str:
         return f"Entry(trace_no={self.trace_no!r})"  # the rest is personal data
+
+    @property
+    def code(self) -> str:
+        """The transaction code: one without an amount is a prenote."""
+        codes = _CODES if self.amount_minor else _PRENOTE_CODES
+        return codes[self.account_type, self.is_inbound]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +206,7 @@ def _write_batch(bank: str, number: int, entries: Sequence[Entry]) -> Iterator[s
         # Of a debit that was authorized on the internet: once, and not until it is revoked.
         kind = "S " if heading.entry_class == "WEB" else "  "
         yield (
-            f"6{_CODES[each.account_type, each.is_inbound]}{each.routing_number}{each.account_number:17}"
+            f"6{each.code}{each.routing_number}{each.account_number:17}"
             f"{each.amount_minor:010d}{_text(each.reference, 15)}{_text(each.name, 22)}{kind}0"
             f"{spell_trace(bank, each.trace_no)}"
         )
