@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from realco.escrow.v1 import journal_pb2 as journal_pb
 
-from tests.support.escrow import Escrow
+from tests.support.escrow import Escrow, key, new_entry
 from tests.support.escrow_payments import Payment
 
 SUBSCRIPTION = "subscription:inv-001"
@@ -138,3 +138,21 @@ async def test_money_that_the_provider_kept_pays_nobody(escrow):
     assert result.failure.code == "INSUFFICIENT_AVAILABLE_BALANCE", result
     why = result.failure.metadata
     assert (why["ledger_account_kind"], why["available_minor"]) == ("CASH", "97")
+
+
+@pytest.mark.parametrize("set_aside", [0, 3], ids=["it is missing", "it was set aside"])
+async def test_whoever_approves_that_cash_leaves_reads_what_providers_kept(escrow, set_aside):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 50), ("suspense", -50))
+    if set_aside:
+        await escrow.post(account, ("cash", set_aside), ("fees", -set_aside))
+    await pay_in(escrow, account, 3)
+    leaving = new_entry(("suspense", 1), ("cash", -1))
+    request = journal_pb.PostJournalEntryRequest(
+        escrow_account_id=account, idempotency_key=key(), journal_entry=leaving
+    )
+    told = (await escrow.ask("PostJournalEntry", request)).explanations
+    missing = [each.statement for each in told if each.rule == "MONEY_MISSING"]
+    assert [each.partition(":")[0] for each in missing] == (
+        [] if set_aside else ["0.03 USD is missing in the escrow account"]
+    )

@@ -193,17 +193,26 @@ def explain_altered_books(escrow_account_ids: Sequence[str]) -> list[Explanation
     return [Explanation(statement.format(named), "MONEY_ALTERED", (), HOUSE_RULE)]
 
 
-def explain_missing(owed_minor: int, currency: str) -> list[Explanation]:
-    """That the account has less than it keeps for others: the bank took money back after it had been paid on.
+def explain_missing(owed_minor: int, kept_minor: int, currency: str) -> list[Explanation]:
+    """That the account has less than it keeps for others.
 
     Args:
-        owed_minor: What all its parties owe of that.
+        owed_minor: What all its parties owe of what the bank took back after it had been paid on.
+        kept_minor: What payment providers kept of what came in, and nobody has paid in since.
     """
-    if owed_minor <= 0:
-        return []
-    owed = Money(owed_minor, currency)
-    statement = f"{owed} is missing in the escrow account: its parties owe it, since the bank took it back."
-    return [Explanation(statement, "MONEY_MISSING", (("owed", owed),), HOUSE_RULE)]
+    told = []
+    if owed_minor > 0:
+        owed = Money(owed_minor, currency)
+        statement = f"{owed} is missing in the escrow account: its parties owe it, since the bank took it back."
+        told.append(Explanation(statement, "MONEY_MISSING", (("owed", owed),), HOUSE_RULE))
+    if kept_minor > 0:
+        kept = Money(kept_minor, currency)
+        statement = (
+            f"{kept} is missing in the escrow account: payment providers kept it of what came in, and nobody has paid"
+            " it in since. What is paid now, others have less of."
+        )
+        told.append(Explanation(statement, "MONEY_MISSING", (("provider_fees", kept),), HOUSE_RULE))
+    return told
 
 
 def explain_missing_at_sources(missing: Sequence[tuple[str, int]], currency: str) -> list[Explanation]:

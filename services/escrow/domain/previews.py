@@ -41,6 +41,7 @@ class Book:
         booked: What is posted of the transaction already, where it is about one.
         held_minor: What is held in it, on whatever ledger accounts.
         owed_minor: What its parties owe of what the bank took back.
+        kept_minor: What payment providers kept of what came in.
         unbound: What of the held money the bank takes all the same, by ledger account.
     """
 
@@ -49,6 +50,7 @@ class Book:
     balances: Mapping[LedgerAccount, Balance]
     held_minor: int
     owed_minor: int
+    kept_minor: int
     booked: Sequence[Leg] = ()
     unbound: Mapping[LedgerAccount, int] = field(default_factory=dict)
 
@@ -141,7 +143,7 @@ def _explain_money(book: Book, parts: Iterable[tuple[str, int]], *, sets_off: bo
     return [
         explain_cash(left_minor, owed.total() - settled.total(), book.currency),
         *told,
-        *explain_missing(book.owed_minor, book.currency),
+        *explain_missing(book.owed_minor, book.kept_minor, book.currency),
     ]
 
 

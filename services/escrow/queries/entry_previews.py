@@ -77,7 +77,7 @@ async def explain_money(dependencies: Dependencies, account: EscrowAccount) -> l
         totals = await escrow_accounts.read_totals(tx, account.escrow_account_id)
         origin = await explain_origin(tx, account, dependencies.clock.now())
     received = await dependencies.peers.transactions.get_received_money(account.escrow_account_id)
-    return [*explain_missing(totals.owed_minor, account.currency), *origin, *received]
+    return [*explain_missing(totals.owed_minor, totals.kept_minor, account.currency), *origin, *received]
 
 
 def _list_changes(entries: Iterable[Iterable[Leg]]) -> list[tuple[LedgerAccount, int]]:

@@ -85,17 +85,19 @@ _c = ledger_accounts.c
 
 
 class Totals(NamedTuple):
-    """What is held in an escrow account, on whatever ledger accounts, and what its parties owe after returns."""
+    """What is held in an escrow account, on whatever ledger accounts, what its parties owe after returns, and what
+    payment providers kept."""
 
     held_minor: int
     owed_minor: int
+    kept_minor: int
 
 
 async def read_totals(tx: Tx, escrow_account_id: str) -> Totals:
-    is_owed = _c.kind == LedgerAccountKind.RETURNS_RECEIVABLE
-    owed = sa.func.sum(on_normal_side(_c.debits_posted, _c.credits_posted)).filter(is_owed)
-    sums = [sa.func.coalesce(each, 0) for each in (sa.func.sum(_c.held), owed)]
-    where = is_mine(ledger_accounts), _c.escrow_account_id == escrow_account_id, sa.or_(_c.held > 0, is_owed)
+    missing = _c.kind == LedgerAccountKind.RETURNS_RECEIVABLE, _c.kind == LedgerAccountKind.PROVIDER_FEES
+    owed, kept = (sa.func.sum(on_normal_side(_c.debits_posted, _c.credits_posted)).filter(each) for each in missing)
+    sums = [sa.func.coalesce(each, 0) for each in (sa.func.sum(_c.held), owed, kept)]
+    where = is_mine(ledger_accounts), _c.escrow_account_id == escrow_account_id, sa.or_(_c.held > 0, *missing)
     return Totals(*map(int, (await tx.execute(sa.select(*sums).where(*where))).one()))
 
 

@@ -223,8 +223,9 @@ class MemoryEscrow:
         balances = [self._read_balance(account.escrow_account_id, name) for name in names]
         status = Status(accounts_pb.EscrowAccount.Status.Name(account.status))
         booked = self._booked[escrow_account_id, transaction_id] if transaction_id else ()
-        owing = (each for each in balances if each.ledger_account.kind is LedgerAccountKind.RETURNS_RECEIVABLE)
-        totals = sum(each.held_minor for each in balances), sum(each.posted_minor for each in owing)
+        kinds = LedgerAccountKind.RETURNS_RECEIVABLE, LedgerAccountKind.PROVIDER_FEES
+        missing = (sum(each.posted_minor for each in balances if each.ledger_account.kind is kind) for kind in kinds)
+        totals = sum(each.held_minor for each in balances), *missing
         return Book(status, account.currency_code, {each.ledger_account: each for each in balances}, *totals, booked)
 
     def _read_balance(self, escrow_account_id: str, name: str) -> Balance:
