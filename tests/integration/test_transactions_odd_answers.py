@@ -105,7 +105,8 @@ async def test_what_is_no_answer_of_stripe_is_not_known(status: int) -> None:
     errors = [b'{"error": "x"}', b'{"error": null}', b'{"error": []}']
     with answering(status, b"") as stranger:
         adapter = StripePayments(API_KEY, stranger.url, VAULT, return_url=RETURN_URL)
-        for body in (b"\xff", b"", b"<html>", b"[]", b"null", b'"x"', b"[" * 9000, *errors):
+        deep = b'{"id":' * 700 + b"1" + b"}" * 700
+        for body in (b"\xff", b"", b"<html>", b"[]", b"null", b'"x"', b"[" * 9000, deep, *errors):
             for payment_id in ("cs_test_1", "pi_1", "re_1"):
                 await ask(adapter, stranger, body, payment_id)
             with pytest.raises(OutcomeUnknown):
@@ -122,6 +123,8 @@ async def test_what_is_no_answer_of_stripe_is_not_known(status: int) -> None:
         (False, {"amount_received": 1}),
         (True, {"amount": 1}),
         (True, {"amount_captured": 1}),
+        (False, {"amount_received": 10**7}),
+        (True, {"amount": 10**7}),
         (True, {"currency": "eur"}),
     ],
     ids=lambda given: str(given),

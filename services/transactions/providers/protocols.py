@@ -113,7 +113,7 @@ def check_as_ordered(payment: Payment, order: PaymentOrder) -> None:
 
 
 # What reading an answer raises that is not what it should be, in our code or in a provider's own client.
-_NOT_READ = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_NOT_READ = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 async def ask_provider(asked: Coroutine[Any, Any, T], seconds: float) -> T:

@@ -73,8 +73,8 @@ def read_card_payment(
         intent = find_intent(session)
         dispute, lost_minor = _read_disputes(disputes)
         amount = Money(session["amount_total"], session["currency"].upper())
-        if intent.get("status") == "succeeded" and (paid := read_amount(intent)) != amount:
-            amount = paid if paid.currency != amount.currency else min(amount, paid)
+        if intent.get("status") == "succeeded":
+            amount = read_amount(intent)
         status, declined, seconds = _read_state(session, intent)
         if status is PaymentStatus.SETTLED and lost_minor == amount.amount_minor:
             status, lost_minor = PaymentStatus.RETURNED, 0

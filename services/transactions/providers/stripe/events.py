@@ -71,5 +71,5 @@ def _read_events(events: Iterable[dict[str, Any]]) -> Iterator[tuple[ProviderEve
     for each in events:
         try:
             yield read_event(each, find_payment_id), json.dumps(each, default=str).encode()
-        except (ValueError, KeyError, TypeError):  # its payment is looked up, and no other waits for it
+        except (ValueError, KeyError, TypeError, RecursionError):  # its payment is looked up, and no other waits for it
             log.warning("event_not_read", event_id=str(each.get("id")))

@@ -116,16 +116,16 @@ def read_payment(
 
 
 def read_amount(intent: Mapping[str, Any]) -> Money:
-    """What was drawn, or is to be: of what has succeeded the least that Stripe says of it, in the charge's currency.
+    """What was drawn, or is to be; of what has succeeded any other amount that Stripe says of it, in its currency.
 
     Raises: KeyError, TypeError, ValueError, AttributeError
     """
-    amounts, currency = {int(intent["amount"])}, intent["currency"]
+    ordered, currency, others = int(intent["amount"]), intent["currency"], set[int]()
     if intent["status"] == "succeeded":
         charge = intent["latest_charge"]
-        amounts |= {int(intent["amount_received"]), int(charge["amount"]), int(charge["amount_captured"])}
+        others = {int(intent["amount_received"]), int(charge["amount"]), int(charge["amount_captured"])} - {ordered}
         currency = charge["currency"]
-    return Money(min(amounts), currency.upper())
+    return Money(min(others, default=ordered), currency.upper())
 
 
 def pays_others(intent: Mapping[str, Any]) -> bool:
