@@ -27,7 +27,7 @@ from services.escrow.domain.account import (
 )
 from services.escrow.domain.chart import LedgerAccountKind
 from services.escrow.domain.holds import Hold
-from services.escrow.domain.journal import is_of_rails
+from services.escrow.domain.journal import may_be_posted_by_hand
 from services.escrow.domain.refusals import BalancesNotZero
 from services.escrow.store import escrow_accounts
 
@@ -62,7 +62,7 @@ def answer_journal_entry(head: Any, legs: Iterable[Any], account: Any) -> journa
     """From the entry's row, which says whether it `is_reversed`, its legs, and the row of its escrow account."""
     listed = list(legs)
     touched = {LedgerAccountKind(leg.kind) for leg in listed}
-    may_reverse = not head.is_reversed and may_post(Status(account.status)) and not is_of_rails(touched)
+    may_reverse = not head.is_reversed and may_post(Status(account.status)) and may_be_posted_by_hand(touched)
     # To reverse an entry is to post its mirror.
     posting = list_allowed_actions(journal_pb.JournalEntry, ("JournalService/PostJournalEntry", may_reverse))
     return messages.to_booked_journal_entry(head, listed, account, ["reverse"] if posting else [])

@@ -58,6 +58,20 @@ async def test_the_book_has_what_the_provider_said_last_that_it_kept(escrow, tol
     }
 
 
+async def test_an_older_word_that_is_heard_late_changes_nothing(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100, method="CARD")
+    await payment.happens(escrow, "SETTLED")
+    payment.version = 4
+    await payment.costs(escrow, 18)
+    payment.version = 2
+    await payment.costs(escrow, 3)
+    assert await escrow.posted(account) == {"cash": 82, "provider_fees": 18, SUBSCRIPTION: 100}
+    payment.version = 5
+    await payment.costs(escrow, 3)
+    assert await escrow.posted(account) == {"cash": 97, "provider_fees": 3, SUBSCRIPTION: 100}
+
+
 async def test_what_is_paid_in_for_a_fee_makes_it_good_and_what_is_given_back_then_is_set_aside(escrow):
     account = await escrow.open()
     payment = await pay_in(escrow, account, 18)

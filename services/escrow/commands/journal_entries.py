@@ -33,7 +33,7 @@ from services.escrow.domain.journal import (
     Leg,
     NewEntry,
     build_key,
-    is_of_rails,
+    may_be_posted_by_hand,
     mirror,
     sum_moved,
 )
@@ -104,7 +104,7 @@ async def build_entry(
     else:
         legs = _read_legs(new.legs, path)
         currency = read_currency([leg.amount for leg in new.legs], f"{path}.legs")
-    if is_of_rails({leg.ledger_account.kind for leg in legs}):
+    if not may_be_posted_by_hand({leg.ledger_account.kind for leg in legs}):
         raise InTransitNotByHand
     return NewEntry(
         org_id=principal.org_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from realco.transactions.v1 import transactions_pb2
@@ -9,12 +10,13 @@ from realco.transactions.v1 import transactions_pb2
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
-from services.escrow.domain.journal import EntryType, NewEntry, build_key
+from services.escrow.domain.journal import EntryType, NewEntry, build_key, digest_scope
 from services.escrow.domain.provider_fees import TOUCHED, build_fee_legs
 from services.escrow.domain.stages import BookedPosition
 from services.escrow.posting.booking import book_in
 from services.escrow.posting.checks import check_entries, check_whole_book
 from services.escrow.store import escrow_accounts, journal
+from services.escrow.store.journal import BookedEntry
 
 
 async def book_provider_fee(
@@ -31,10 +33,10 @@ async def book_provider_fee(
         return
     account_id, kept = transaction.escrow_account_id, transaction.provider_fee
     await escrow_accounts.require_locked(tx, account_id)
-    booked = await journal.list_fee_entries_of_transaction(tx, account_id, transaction.transaction_id)
+    booked = await journal.list_fee_entries(tx, account_id, transaction.transaction_id)
     check_entries(tx, booked)
     position = BookedPosition(leg for entry in booked for leg in entry.legs)
-    if kept.amount_minor + position.at_the_bank() == 0:
+    if kept.amount_minor + position.at_the_bank() == 0 or _is_late(booked, transaction.transaction_id, version):
         return
     await check_whole_book(tx, account_id)
     balances = await escrow_accounts.list_balances(tx, account_id, TOUCHED)
@@ -44,7 +46,7 @@ async def book_provider_fee(
         org_id=current_principal().org_id,
         escrow_account_id=account_id,
         journal_entry_id=new_id("je"),
-        key=build_key("provider-fee", transaction.transaction_id, str(version), body=str(kept.amount_minor).encode()),
+        key=build_key(*_scope_of(transaction.transaction_id, version), body=str(kept.amount_minor).encode()),
         type=EntryType.PROVIDER_FEE,
         description="Fee of the payment provider",
         legs=legs,
@@ -55,3 +57,14 @@ async def book_provider_fee(
         when_frozen=True,
     )
     await book_in(tx, [entry], now)
+
+
+def _is_late(booked: Sequence[BookedEntry], transaction_id: str, version: int) -> bool:
+    """Whether the book has what a later event said: one that was set aside is handled after those behind it."""
+    known = {digest_scope(*_scope_of(transaction_id, number)) for number in range(1, version + 1)}
+    fees = (entry.rows[0] for entry in booked)
+    return any(row["type"] == EntryType.PROVIDER_FEE.value and row["request_key"] not in known for row in fees)
+
+
+def _scope_of(transaction_id: str, version: int) -> tuple[str, ...]:
+    return "provider-fee", transaction_id, str(version)

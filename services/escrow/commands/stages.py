@@ -84,7 +84,7 @@ async def _book_stage(
     if stage is Stage.RETURNED:
         await end_return_risk(tx, transaction, now, when_frozen=True)
         await end_dispute(tx, transaction, now, when_frozen=True)
-    booked = await journal.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
+    booked = await journal.list_payment_entries(tx, escrow_account_id, transaction.transaction_id)
     # What somebody else says of it would pass for the stage, and the money would be in nobody's books.
     keys = {entry.rows[0]["request_key"] for entry in check_entries(tx, booked)}
     if _key_of(Stage.RETURNED, moving, transaction).key in keys:
@@ -242,7 +242,7 @@ async def _hold_disputed(tx: Tx, transaction: transactions_pb2.Transaction, now:
     account_id, held_by = transaction.escrow_account_id, _list_dispute_holds(transaction)
     await escrow_accounts.require_locked(tx, account_id)
     moving = _moving_of(transaction)
-    booked = await journal.list_journal_entries_of_transaction(tx, account_id, transaction.transaction_id)
+    booked = await journal.list_payment_entries(tx, account_id, transaction.transaction_id)
     keys = {entry.rows[0]["request_key"] for entry in check_entries(tx, booked)}
     if _key_of(Stage.RETURNED, moving, transaction).key in keys:
         return  # it is lost, and this is heard late

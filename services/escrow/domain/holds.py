@@ -14,7 +14,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.times import write_time
 from services.escrow.domain.account import Status, may_end_hold
 from services.escrow.domain.chart import LedgerAccount, line_of
-from services.escrow.domain.journal import is_of_rails
+from services.escrow.domain.journal import may_be_posted_by_hand
 from services.escrow.domain.refusals import InTransitNotByHand, TooManyHolds
 
 
@@ -105,7 +105,7 @@ def check_may_be_held(account: LedgerAccount) -> None:
 
 def check_may_be_captured(held: LedgerAccount, receiving: LedgerAccount) -> None:
     """Raises InvalidField, InTransitNotByHand."""
-    if is_of_rails({held.kind, receiving.kind}):
+    if not may_be_posted_by_hand({held.kind, receiving.kind}):
         raise InTransitNotByHand
     if receiving == held:
         fault = {"to_ledger_account": "must not be the one the hold is on"}

@@ -49,7 +49,7 @@ class EntryType(Enum):
     PROVIDER_FEE = "PROVIDER_FEE"
 
 
-_RAILS = frozenset({LedgerAccountKind.CASH, LedgerAccountKind.IN_TRANSIT})
+_OF_BANKS = frozenset({LedgerAccountKind.CASH, LedgerAccountKind.IN_TRANSIT})
 # What two persons decide elsewhere, with no transaction.
 _DECIDED = (EntryType.RELEASE, EntryType.DISTRIBUTION, EntryType.SET_OFF)
 
@@ -117,16 +117,16 @@ def check_balanced(legs: Sequence[Leg], currency: str) -> None:
             raise JournalEntryUnbalanced(debit_minor, credit_minor, currency)
 
 
-def is_of_rails(touched: Collection[LedgerAccountKind]) -> bool:
-    """Whether an entry says what rails have taken or are to pay out, which nobody says by hand.
-
-    Args:
-        touched: The kinds of ledger account that it has legs on.
+def may_be_posted_by_hand(touched: Collection[LedgerAccountKind]) -> bool:
+    """Whether an entry says nothing that rails say: what they have taken, or are to pay out.
 
     What a bank has done with cash and no payment says, persons settle between CASH and IN_TRANSIT: that makes nobody
     richer, since what is on its way out is no cash.
+
+    Args:
+        touched: The kinds of ledger account that it has legs on.
     """
-    return LedgerAccountKind.IN_TRANSIT in touched and not _RAILS.issuperset(touched)
+    return LedgerAccountKind.IN_TRANSIT not in touched or _OF_BANKS.issuperset(touched)
 
 
 class PostingKey(NamedTuple):

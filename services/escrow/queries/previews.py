@@ -143,7 +143,7 @@ async def _list_booked(tx: Tx, request: postings_pb.GetTransactionPreviewRequest
     """What this service booked of it, as the stages see it. Raises: NotSealed."""
     if not request.HasField("transaction_id"):
         return []
-    found = await journal.list_journal_entries_of_transaction(tx, request.escrow_account_id, request.transaction_id)
+    found = await journal.list_payment_entries(tx, request.escrow_account_id, request.transaction_id)
     return [leg for entry in check_entries(tx, found) for leg in entry.legs]
 
 

@@ -220,13 +220,13 @@ class BookedEntry(NamedTuple):
     rows: list[dict[str, Any]]  # its legs, each with what its seal covers: services/escrow/posting/checks.py
 
 
-async def list_journal_entries_of_transaction(tx: Tx, escrow_account_id: str, transaction_id: str) -> list[BookedEntry]:
+async def list_payment_entries(tx: Tx, escrow_account_id: str, transaction_id: str) -> list[BookedEntry]:
     """What the book has of a transaction's money, oldest first: not what its provider kept for itself."""
     found, fees = await _list_of_transaction(tx, escrow_account_id, transaction_id)
     return [entry for entry in found if entry.journal_entry_id not in fees]
 
 
-async def list_fee_entries_of_transaction(tx: Tx, escrow_account_id: str, transaction_id: str) -> list[BookedEntry]:
+async def list_fee_entries(tx: Tx, escrow_account_id: str, transaction_id: str) -> list[BookedEntry]:
     """What the book has of the fees that a transaction's provider kept, oldest first."""
     found, fees = await _list_of_transaction(tx, escrow_account_id, transaction_id)
     return [entry for entry in found if entry.journal_entry_id in fees]
