@@ -3,6 +3,7 @@ what somebody tries who has stolen a session."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ A_LINK = LinkedAccount("110000000", "12345678", "CHECKING", NameMatch.MATCHES)
 async def test_a_link_token_is_good_for_the_party_of_who_asks(link_desk: LinkDesk, service, plaid_books) -> None:
     token = await service.ask(INVESTOR, "CreateLinkToken", pb.CreateLinkTokenRequest())
     assert read(plaid_books, token.link_token)["_asked"]["user"] == {"client_user_id": "inv-001"}
-    assert token.expire_time.ToDatetime() is not None
+    assert token.expire_time.ToDatetime() > datetime.now(UTC).replace(tzinfo=None)
     again = await service.ask(INVESTOR, "CreateLinkToken", pb.CreateLinkTokenRequest())
     assert again.link_token != token.link_token
 

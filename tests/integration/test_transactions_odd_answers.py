@@ -18,7 +18,8 @@ from services.transactions.domain.payments import Payment, PaymentStatus, find_d
 from services.transactions.domain.refusals import WebhookSignatureInvalid
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.protocols import OutcomeUnknown
-from services.transactions.providers.stripe.payments import StripePayments
+from services.transactions.providers.stripe.cards import PAGE_EXPANDED
+from services.transactions.providers.stripe.payments import INTENT_EXPANDED, StripePayments
 from tests.e2e.providers import PLAID_KEY_ID, Plaid, event
 from tests.integration.stripe_desk import API_KEY, RETURN_URL, VAULT, alter, becomes, confirm, pay, read
 from tests.support.payment_orders import an_order
@@ -79,11 +80,7 @@ async def pay_by_debit(stripe: StripePayments, url: str) -> Payment:
 
 
 WAYS = pytest.mark.parametrize("pay_so", [pay_on_page, pay_by_debit], ids=["by card", "by debit"])
-_CHARGE = ("latest_charge.balance_transaction", "payment_method")
-_SHOWN = {
-    pay_on_page: ("checkout/sessions", [f"payment_intent.{each}" for each in _CHARGE]),
-    pay_by_debit: ("payment_intents", list(_CHARGE)),
-}
+_SHOWN = {pay_on_page: ("checkout/sessions", PAGE_EXPANDED), pay_by_debit: ("payment_intents", INTENT_EXPANDED)}
 
 
 @WAYS
@@ -91,11 +88,19 @@ async def test_one_odd_value_anywhere_in_an_answer_of_stripe_is_no_fault_of_ours
     paid = await pay_so(stripe, url)
     path, expand = _SHOWN[pay_so]
     document = await fetch(url, f"{path}/{paid.payment_id}", *expand)
-    with answering(200, b"") as stranger:
+    charges = await fetch(url, f"charges?payment_intent={paid.payment_id}")
+    with answering(200, json.dumps(document).encode()) as stranger:
+        stranger.bodies["/v1/charges"] = json.dumps(charges).encode()
         adapter = StripePayments(API_KEY, stranger.url, VAULT, return_url=RETURN_URL)
+        assert await adapter.get_payment(paid.payment_id) == paid, "as it is, it is the payment"
         for place in list_paths(document):
             for odd in ODD:
                 await ask(adapter, stranger, replace_at(document, place, odd), paid.payment_id)
+        stranger.body = json.dumps(document).encode()
+        for place in list_paths(charges):
+            for odd in ODD:
+                stranger.bodies["/v1/charges"] = json.dumps(replace_at(charges, place, odd)).encode()
+                await ask(adapter, stranger, document, paid.payment_id)
         await adapter.close()
     assert len(stranger.asked) > 100
 

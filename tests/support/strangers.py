@@ -15,12 +15,17 @@ class Stranger:
 
     Args:
         asked: The paths.
+        bodies: What is answered instead where a path has this in it.
     """
 
     status: int
     body: bytes
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+
+    def find_body(self, path: str) -> bytes:
+        return next((body for part, body in self.bodies.items() if part in path), self.body)
 
 
 @contextmanager
@@ -34,11 +39,12 @@ def answering(status: int, body: bytes) -> Iterator[Stranger]:
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             stranger.asked.append(self.path)
+            body = stranger.find_body(self.path)
             self.send_response(stranger.status)
             self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", str(len(stranger.body)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(stranger.body)
+            self.wfile.write(body)
 
         def do_GET(self) -> None:
             self.do_POST()

@@ -54,7 +54,7 @@ async def read_linked_account(
         InvalidField, PartyNotFound, PermissionDenied, BankLinksNotSetUp, PublicTokenNotUsable, LinkedAccountNotUsable
         Unavailable: nobody knows; the public token may be used up.
     """
-    owner = await _ask_about_owner(dependencies, await _require_own_party(dependencies, request.party_id))
+    owner = await _read_owner(dependencies, await _require_own_party(dependencies, request.party_id))
     try:
         linked = await dependencies.providers.links.read_account(
             request.public_token, request.provider_account_id, owner.legal_name
@@ -121,7 +121,7 @@ async def _require_own_party(dependencies: Dependencies, named: str) -> str:
     return party_id
 
 
-async def _ask_about_owner(dependencies: Dependencies, party_id: str) -> Owner:
+async def _read_owner(dependencies: Dependencies, party_id: str) -> Owner:
     """Raises: PartyNotFound, Unavailable."""
     found = await dependencies.peers.compliance.get_party_name(party_id)
     if found is None:

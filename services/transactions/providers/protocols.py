@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -127,7 +128,10 @@ async def ask_provider(asked: Coroutine[Any, Any, T], seconds: float) -> T:
     except TimeoutError:
         raise OutcomeUnknown("the provider does not answer") from None
     except _NOT_READ as error:
-        log.warning("provider_answer_not_read", cause=type(error).__name__)
+        frame = traceback.extract_tb(error.__traceback__)[
+            -1
+        ]  # whose fault it is, ours or the answer's, and of no value
+        log.warning("provider_answer_not_read", cause=type(error).__name__, at=f"{frame.filename}:{frame.lineno}")
         raise OutcomeUnknown("the provider's answer cannot be read") from None
 
 

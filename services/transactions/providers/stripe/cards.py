@@ -31,7 +31,7 @@ from services.transactions.vault import Vault
 CARD: Final = "CARD"
 _METHODS: Final = ["card"]
 _SESSION_ID = re.compile(r"cs_[A-Za-z0-9_]{1,200}")
-_EXPANDED: Final = [
+PAGE_EXPANDED: Final = [
     *(f"payment_intent.latest_charge.{each}" for each in EXPANDED),
     "payment_intent.payment_method",
 ]
@@ -94,7 +94,7 @@ class CardPayments:
             "success_url": self._return_url,
             "metadata": words,
             "payment_intent_data": {"description": order.description, "metadata": words},
-            "expand": _EXPANDED,
+            "expand": PAGE_EXPANDED,
         }
         key = name_key(self._vault, order.key)
         try:
@@ -129,7 +129,7 @@ class CardPayments:
     async def _find_session(self, session_id: str) -> dict[str, Any] | None:
         sessions: Any = self._api.v1.checkout.sessions
         try:
-            return await self._api.call(sessions.retrieve_async(session_id, {"expand": _EXPANDED}))
+            return await self._api.call(sessions.retrieve_async(session_id, {"expand": PAGE_EXPANDED}))
         except NotThere:
             return None
 
@@ -184,4 +184,4 @@ class CardPayments:
 
 
 def _expand_each() -> list[str]:
-    return [f"data.{each}" for each in _EXPANDED]
+    return [f"data.{each}" for each in PAGE_EXPANDED]

@@ -40,7 +40,7 @@ from services.transactions.providers.stripe.states import (
 from services.transactions.vault import Vault
 
 _INTENT_ID = re.compile(r"pi_[A-Za-z0-9]{1,200}")
-_EXPANDED: Final = [*(f"latest_charge.{each}" for each in EXPANDED), "payment_method"]
+INTENT_EXPANDED: Final = [*(f"latest_charge.{each}" for each in EXPANDED), "payment_method"]
 _LIST_LIMIT: Final = 100
 
 
@@ -106,7 +106,7 @@ class StripePayments:
                 "presentment": str(order.presentment),
                 "proof": self._vault.prove(proved),
             },
-            "expand": _EXPANDED,
+            "expand": INTENT_EXPANDED,
             **used,
         }
         try:
@@ -124,7 +124,7 @@ class StripePayments:
         params: Any = {
             "query": f"metadata['reference']:'{reference}'",
             "limit": _LIST_LIMIT,
-            "expand": [f"data.{each}" for each in _EXPANDED],
+            "expand": [f"data.{each}" for each in INTENT_EXPANDED],
         }
         answer = await self._api.call(self._api.v1.payment_intents.search_async(params))
         found = read_list(answer)
@@ -173,7 +173,7 @@ class StripePayments:
             return None  # the id came from outside: it must not be able to name another path
         intents: Any = self._api.v1.payment_intents
         try:
-            return await self._api.call(intents.retrieve_async(payment_id, {"expand": _EXPANDED}))
+            return await self._api.call(intents.retrieve_async(payment_id, {"expand": INTENT_EXPANDED}))
         except NotThere:
             return None
 
