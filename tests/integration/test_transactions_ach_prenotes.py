@@ -88,11 +88,11 @@ async def test_what_waits_for_a_prenote_that_comes_back_fails_with_its_code(serv
     assert folders.list_of("processed") != []
     assert [each.code for each in await fetch(service, folders, cut_off_on(add_banking_days(SETTLED, 3)))] == ["22"]
     seen = await service.get(deposit.transaction_id)
-    assert seen.status == T.FAILED
+    why = seen.failure
+    assert (seen.status, why.code, why.metadata["network_code"]) == (T.FAILED, "INVALID_PAYMENT_DATA", code)
     request = bank_pb.GetBankAccountRequest(bank_account_id=deposit.bank_account_id)
     assert (await service.ask(ADMIN, "GetBankAccount", request)).status == status
     if status == bank_pb.BankAccount.PENDING:
-        assert (seen.failure.code, seen.failure.metadata["network_code"]) == ("INVALID_PAYMENT_DATA", code)
         more = await service.deposit(bank_account_id=deposit.bank_account_id)
         await service.work()
         refused = await service.get(more.transaction_id)

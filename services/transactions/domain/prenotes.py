@@ -12,10 +12,14 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from services.chassis.values.calendar import add_banking_days
+from services.chassis.values.failure import Failure
 from services.transactions.domain.ach import AchEntry, AchFile, EntryStatus, FileStatus, find_settlement
+from services.transactions.domain.returns import NETWORK_CODE, Action, find_return_code
 
 DESCRIPTION: Final = "PRENOTE"
 _DAYS: Final = 3
+# What a bank sends back for another reason than the account.
+_OF_NO_ACCOUNT: Final = frozenset({Action.AGREED, Action.INCIDENT})
 
 Sent = tuple[AchEntry, AchFile | None]  # an entry, and the file that it was put into
 
@@ -34,28 +38,39 @@ class Judgement(NamedTuple):
     return_code: str = ""
 
 
-def judge_account(earlier: Iterable[Sent], now: datetime) -> Judgement:
+def judge_account(earlier: Iterable[Sent], before: datetime, confirmed_at: datetime | None) -> Judgement:
     """
     Args:
         earlier: All entries of the account that went the same way, or wait to.
+        before: The cut-off for which it is asked: what waits leaves at one.
+        confirmed_at: When persons confirmed the account last, who knew what had come back by then.
     """
-    found = [each for each in earlier if not _is_nothing(*each)]
+    found = [each for each in earlier if not _says_nothing(*each, confirmed_at)]
     prenotes = sorted((each for each in found if each[0].is_prenote), key=lambda each: each[0].created_at)
     if prenotes and prenotes[-1][0].status is EntryStatus.RETURNED:
         return Judgement(Standing.REFUSED, prenotes[-1][0].return_code or "")
-    if any(_has_stayed(*each, now) for each in found):
+    if any(_has_stayed(*each, before) for each in found):
         return Judgement(Standing.KNOWN)
     return Judgement(Standing.ASKED if prenotes else Standing.UNKNOWN)
 
 
-def _is_nothing(entry: AchEntry, file: AchFile | None) -> bool:
-    """Whether no bank of an account ever saw it."""
+def build_failure(return_code: str) -> Failure:
+    """Why nothing moves to an account, or from it, whose bank sent a prenote back."""
+    message = f"Its bank sent a prenote back ({return_code}): {find_return_code(return_code).name}."
+    return Failure("INVALID_PAYMENT_DATA", message, retryable=False, metadata={NETWORK_CODE: return_code})
+
+
+def _says_nothing(entry: AchEntry, file: AchFile | None, confirmed_at: datetime | None) -> bool:
+    """Whether no bank of an account ever saw it, or what the bank said is not of the account or is over."""
+    if entry.status is EntryStatus.RETURNED:
+        is_over = confirmed_at is not None and entry.updated_at < confirmed_at
+        return is_over or find_return_code(entry.return_code or "").action in _OF_NO_ACCOUNT
     is_rejected = file is not None and file.status is FileStatus.REJECTED
     return is_rejected or entry.status is EntryStatus.WITHDRAWN
 
 
-def _has_stayed(entry: AchEntry, file: AchFile | None, now: datetime) -> bool:
+def _has_stayed(entry: AchEntry, file: AchFile | None, before: datetime) -> bool:
     if entry.status is not EntryStatus.SENT or file is None:
         return False
     settled_at = find_settlement(entry, file)
-    return settled_at is not None and now.date() >= add_banking_days(settled_at.date(), _DAYS)
+    return settled_at is not None and before.date() >= add_banking_days(settled_at.date(), _DAYS)

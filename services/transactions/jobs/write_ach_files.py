@@ -41,7 +41,6 @@ from services.transactions.domain.ach import (
 )
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.exceptions import About, ExceptionKind
-from services.transactions.domain.prenotes import Judgement, Standing
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.same_day import OpenWindow, find_open_window, spell_descriptive_date
 from services.transactions.domain.states import Status
@@ -56,7 +55,7 @@ from services.transactions.providers.ach_file.nacha import (
     Entry,
     write_file,
 )
-from services.transactions.providers.ach_file.prenotes import build_refused, judge_or_ask
+from services.transactions.providers.ach_file.prenotes import leave_until_known
 from services.transactions.store import ach, moves
 from services.transactions.store import transactions as store
 from services.transactions.vault import SealedFor
@@ -143,6 +142,9 @@ async def _make_file(
     """
     async with dependencies.database.begin() as tx:
         waiting = [each for each in await ach.list_waiting(tx, departure.before) if departure.takes(each)]
+        failures: Mapping[str, Failure] = {}
+        if asks_first:
+            waiting, failures = await leave_until_known(tx, waiting, departure.before, now)
         known = await _list_known(tx, waiting)
     refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
     async with dependencies.database.begin() as tx:
@@ -153,10 +155,11 @@ async def _make_file(
             if entry.status is EntryStatus.WAITING
             and (entry.is_prenote or (entry.reference in known and entry.reference not in unanswered))
         ]
-        wanted = await _withdraw_unwanted(tx, answered, refusals, now)
-        if asks_first:
-            wanted = await _leave_until_known(tx, wanted, now)
-        wanted = list(_take_first(wanted))
+        for entry in answered:
+            if entry.ach_entry_id in failures:
+                await _withdraw(tx, entry, failures[entry.ach_entry_id], now)
+        answered = [each for each in answered if each.ach_entry_id not in failures]
+        wanted = list(_take_first(await _withdraw_unwanted(tx, answered, refusals, now)))
         number = await ach.count_files(tx, now.date())
         if wanted and number < FILES_A_DAY_MAX:
             await _save_file(tx, wanted, number, departure.window, now, is_acknowledged=is_acknowledged)
@@ -211,20 +214,6 @@ async def _withdraw_unwanted(
         else:
             await _withdraw(tx, entry, make_failure(refusal), now)
     return wanted
-
-
-async def _leave_until_known(tx: Tx, entries: Sequence[AchEntry], now: datetime) -> list[AchEntry]:
-    """Prenotes, and what goes to accounts that banks were asked about. The others wait, or have failed."""
-    known: list[AchEntry] = []
-    for entry in entries:
-        judgement = Judgement(Standing.KNOWN) if entry.is_prenote else await judge_or_ask(tx, entry, now)
-        if judgement.standing is Standing.KNOWN:
-            known.append(entry)
-        elif judgement.standing is Standing.REFUSED:
-            declined = build_refused(judgement.return_code)
-            failure = Failure(declined.code, declined.message, declined.retryable, declined.metadata)
-            await _withdraw(tx, entry, failure, now)
-    return known
 
 
 async def _withdraw(tx: Tx, entry: AchEntry, failure: Failure, now: datetime) -> None:

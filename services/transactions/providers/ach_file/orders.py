@@ -9,10 +9,10 @@ from services.chassis.values.ids import new_id
 from services.transactions.domain.ach import AchEntry, to_payment
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment
-from services.transactions.domain.prenotes import Standing
+from services.transactions.domain.prenotes import Standing, build_failure
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
-from services.transactions.providers.ach_file.prenotes import build_refused, judge_or_ask
+from services.transactions.providers.ach_file.prenotes import judge_or_ask
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.store import ach
 from services.transactions.vault import SealedFor, Vault
@@ -37,9 +37,10 @@ class AchFileOrders:
         entry = self._build_entry(org_id, order)
         async with self._database.begin() as tx:
             if self._config.prenotes and await ach.find_by_key(tx, order.key) is None:
-                judgement = await judge_or_ask(tx, entry, self._clock.now())
+                judgement = await judge_or_ask(tx, entry, self._clock.now(), self._clock.now())
                 if judgement.standing is Standing.REFUSED:
-                    raise build_refused(judgement.return_code)
+                    failure = build_failure(judgement.return_code)
+                    raise Declined(failure.code, failure.message, retryable=False, metadata=failure.metadata)
             if await ach.ENTRIES.insert_if_new(tx, entry):
                 return to_payment(entry, None, self._clock.now())
             known = await ach.find_by_key(tx, order.key)

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
 from services.chassis.data.transaction import Tx
+from services.chassis.values.failure import Failure
 from services.chassis.values.ids import new_id
 from services.transactions.domain.ach import AchEntry
-from services.transactions.domain.prenotes import DESCRIPTION, Judgement, Standing, judge_account
-from services.transactions.domain.returns import NETWORK_CODE
-from services.transactions.providers.protocols import Declined
+from services.transactions.domain.prenotes import DESCRIPTION, Judgement, Standing, build_failure, judge_account
 from services.transactions.store import ach
+from services.transactions.store.bank_accounts import find_bank_account
 
 
-async def judge_or_ask(tx: Tx, entry: AchEntry, now: datetime) -> Judgement:
+async def leave_until_known(
+    tx: Tx, waiting: Iterable[AchEntry], before: datetime, now: datetime
+) -> tuple[list[AchEntry], dict[str, Failure]]:
+    """What may leave at the cut-off, prenotes among it; with what fails instead, by its id, and why. The rest waits.
+
+    Raises: NotSealed.
+    """
+    due, failures = list[AchEntry](), dict[str, Failure]()
+    judged: dict[tuple[str, bool], Judgement] = {}
+    for entry in waiting:
+        account = entry.bank_account_id, entry.is_inbound
+        if not entry.is_prenote and account not in judged:
+            judged[account] = await judge_or_ask(tx, entry, before, now)
+        standing = Standing.KNOWN if entry.is_prenote else judged[account].standing
+        if standing in (Standing.KNOWN, Standing.REFUSED):
+            due.append(entry)
+        if standing is Standing.REFUSED:
+            failures[entry.ach_entry_id] = build_failure(judged[account].return_code)
+    return due, failures
+
+
+async def judge_or_ask(tx: Tx, entry: AchEntry, before: datetime, now: datetime) -> Judgement:
     """What is known of the account of an entry that moves money; of which nothing is, its bank is asked.
 
     Raises: NotSealed.
     """
     earlier = await ach.list_of_account(tx, entry)
-    judgement = judge_account(earlier, now)
+    account = await find_bank_account(tx, entry.bank_account_id)
+    judgement = judge_account(earlier, before, None if account is None else account.confirmed_at)
     if judgement.standing is Standing.UNKNOWN:
         number = 1 + sum(each.is_prenote for each, _ in earlier)
         await ach.ENTRIES.insert_if_new(tx, build_prenote(entry, number, now))
@@ -45,9 +68,3 @@ def build_prenote(entry: AchEntry, number: int, now: datetime) -> AchEntry:
         created_at=now,
         updated_at=now,
     )
-
-
-def build_refused(return_code: str) -> Declined:
-    """Why nothing is sent to an account, or from it, whose bank sent a prenote back."""
-    message = f"Its bank knows no such account ({return_code}, of a prenote)."
-    return Declined("INVALID_PAYMENT_DATA", message, retryable=False, metadata={NETWORK_CODE: return_code})
