@@ -26,6 +26,8 @@ class LinkDesk:
 
     def __init__(self, service: TransactionsHarness, url: str) -> None:
         self.service, self.url = service, url
+        for principal in (INVESTOR, OTHER):
+            service.compliance.parties[principal.person] = set(principal.parties)
 
     async def link(
         self,

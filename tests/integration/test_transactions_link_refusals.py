@@ -3,6 +3,7 @@ what somebody tries who has stolen a session."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -176,6 +177,7 @@ async def test_the_bank_is_asked_about_the_name_that_compliance_knows(service_da
     links = MemoryLinks(A_LINK)
     service = TransactionsHarness(await service_database("transactions"), links=links)
     service.compliance.names["inv-001"] = "Ada Augusta Investor"
+    service.compliance.parties["inv-001"] = {"inv-001"}
     request = pb.LinkBankAccountRequest(idempotency_key="k", public_token="public-x-1", provider_account_id="a")
     account = await service.ask(INVESTOR, "LinkBankAccount", request)
     assert links.asked == [("public-x-1", "a", "Ada Augusta Investor")]
@@ -187,6 +189,7 @@ async def test_the_bank_is_asked_about_the_name_that_compliance_knows(service_da
 async def test_what_nobody_knows_is_no_refusal_and_adds_nothing(service_database) -> None:
     links = MemoryLinks(OutcomeUnknown("it is away"))
     service = TransactionsHarness(await service_database("transactions"), links=links)
+    service.compliance.parties["inv-001"] = {"inv-001"}
     request = pb.LinkBankAccountRequest(idempotency_key="k", public_token="public-x-1")
     assert isinstance(await refused(service, request), Unavailable)
     assert isinstance(await refused(service, pb.CreateLinkTokenRequest()), Unavailable)
@@ -250,3 +253,24 @@ async def test_the_thief_of_a_session_shows_a_public_token_of_their_own_and_the_
     assert "NOBODY" in await link_desk.read_dossier(stolen)
     service.owe("inv-001")
     assert (await service.payout_to(None, "inv-001")).failure.code == "NO_PAYOUT_BANK_ACCOUNT"
+
+
+@pytest.mark.parametrize("change", ["the person was removed", "the sessions were ended"])
+async def test_who_acts_for_the_party_no_more_when_the_bank_answers_has_added_nothing(
+    link_desk: LinkDesk, service: TransactionsHarness, change: str
+) -> None:
+    principal = replace(INVESTOR, signed_in_at=int(service.clock.now().timestamp()) - 60)
+
+    class SlowLinks(MemoryLinks):
+        async def read_account(self, public_token: str, provider_account_id: str, legal_name: str) -> LinkedAccount:
+            if change == "the person was removed":
+                service.compliance.parties[principal.person] = set()
+            else:
+                service.compliance.ended[principal.person] = service.clock.now()
+            return await super().read_account(public_token, provider_account_id, legal_name)
+
+    object.__setattr__(service.dependencies.providers, "links", SlowLinks(A_LINK))
+    request = link_desk.build_request("public-x-1")
+    with pytest.raises(PermissionDenied):
+        await service.ask(principal, "LinkBankAccount", request)
+    assert await link_desk.count() == 0

@@ -53,7 +53,7 @@ async def test_link_is_opened_for_one_party_and_only_for_what_a_bank_itself_tell
         ("user_good", NameMatch.MATCHES, {}),
         ("user_savings", NameMatch.MATCHES, {"account_type": "SAVINGS"}),
         ("user_strong_name", NameMatch.MATCHES, {}),
-        ("user_similar_name", NameMatch.DIFFERS, {}),
+        ("user_similar_name", NameMatch.SIMILAR, {}),
         ("user_other_name", NameMatch.DIFFERS, {}),
         ("user_no_name", NameMatch.NOT_TOLD, {}),
         ("user_no_identity", NameMatch.NOT_TOLD, {}),

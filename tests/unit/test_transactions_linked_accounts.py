@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.chassis.values.approval_policy import ApprovalTerms
 from services.transactions.domain.bank_accounts import (
     COOL_DOWN,
     BankAccount,
@@ -66,8 +67,9 @@ def other(status: S = S.PENDING, version: int = 1, *, default: bool = False) -> 
 )
 def test_a_banks_word_is_enough_where_each_of_these_is_so(account, linked, owner, same, others, is_confirmed):
     told = {"same": same, "others": others}
-    assert is_confirmed_by_bank(account, linked, owner, **told, persons_needed=1) is is_confirmed
-    assert not is_confirmed_by_bank(account, linked, owner, **told, persons_needed=2)
+    assert is_confirmed_by_bank(account, linked, owner, **told, terms=ApprovalTerms()) is is_confirmed
+    for stricter in (ApprovalTerms(approvers_needed=2), ApprovalTerms(strong_sign_in_seconds_max=300)):
+        assert not is_confirmed_by_bank(account, linked, owner, **told, terms=stricter)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,8 @@ def test_whatever_has_an_account_wait_again_takes_the_banks_word_away(change):
         (build_bank_account(), []),
         (ACCOUNT, ["has the name of the party"]),
         (replace(ACCOUNT, name_match=NameMatch.DIFFERS), ["NOBODY"]),
-        (replace(ACCOUNT, name_match=NameMatch.NOT_TOLD), ["did not tell"]),
+        (replace(ACCOUNT, name_match=NameMatch.SIMILAR), ["NOT the same"]),
+        (replace(ACCOUNT, name_match=NameMatch.NOT_TOLD), ["nobody knows who holds it"]),
         (replace(ACCOUNT, has_token_number=True), ["token of the bank's"]),
         (confirm_by_bank(ACCOUNT, ACCOUNT.created_at), ["Nobody but the bank has confirmed it."]),
     ],

@@ -9,9 +9,10 @@ from realco.transactions.v1 import transactions_pb2
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
+from services.chassis.process.telemetry import log
 from services.chassis.values.ids import new_id
-from services.escrow.domain.journal import EntryType, NewEntry, build_key, digest_scope
-from services.escrow.domain.provider_fees import TOUCHED, build_fee_legs
+from services.escrow.domain.journal import EntryType, NewEntry, build_key, debit, digest_scope
+from services.escrow.domain.provider_fees import PROVIDER_FEES, TOUCHED, build_fee_legs
 from services.escrow.domain.stages import BookedPosition
 from services.escrow.posting.booking import book_in
 from services.escrow.posting.checks import check_entries, check_whole_book
@@ -57,6 +58,16 @@ async def book_provider_fee(
         when_frozen=True,
     )
     await book_in(tx, [entry], now)
+    unpaid_minor = sum(leg.amount_minor for leg in legs if leg == debit(PROVIDER_FEES, leg.amount_minor))
+    if unpaid_minor:
+        log.warning(
+            "provider_fee_missing",
+            escrow_account_id=account_id,
+            transaction_id=transaction.transaction_id,
+            party_id=transaction.party_id,
+            amount_minor=unpaid_minor,
+            currency=kept.currency_code,
+        )
 
 
 def _is_late(booked: Sequence[BookedEntry], transaction_id: str, version: int) -> bool:

@@ -62,6 +62,7 @@ async def read_linked_account(
     except OutcomeUnknown:
         message = "The bank does not answer. Nothing was added; where this is refused next, sign in at the bank anew."
         raise Unavailable(message) from None
+    await _check_still_acts(dependencies, owner.party_id)
     return owner, linked
 
 
@@ -98,8 +99,8 @@ async def link_bank_account(
         updated_at=now,
     )
     account, same, others = await add_bank_account(tx, vault, described, linked.account_number, field="public_token")
-    needed = decide_terms_of(tx, BANK_ACCOUNT_APPROVALS.kind).approvers_needed
-    if is_confirmed_by_bank(account, linked, owner, same=same, others=others, persons_needed=needed):
+    terms = decide_terms_of(tx, BANK_ACCOUNT_APPROVALS.kind)
+    if is_confirmed_by_bank(account, linked, owner, same=same, others=others, terms=terms):
         account = await store.save_bank_account(tx, account, confirm_by_bank(account, now), now)
     else:
         await ask_for_confirmation(tx, account, now)
@@ -119,6 +120,17 @@ async def _require_own_party(dependencies: Dependencies, named: str) -> str:
     if party_id not in standing.parties:
         raise PermissionDenied("Only who acts for the party signs in to its bank.")
     return party_id
+
+
+async def _check_still_acts(dependencies: Dependencies, party_id: str) -> None:
+    """A bank may take seconds to answer: meanwhile the caller's sessions may have ended, or acting for the party.
+
+    Raises: PermissionDenied, Unavailable.
+    """
+    principal = current_principal()
+    standing = await dependencies.peers.compliance.list_parties_of_person(principal.person)
+    if party_id not in standing.parties or standing.has_ended(principal.session.signed_in_at):
+        raise PermissionDenied("You do not act for the party any more, or your sessions were ended: nothing was added.")
 
 
 async def _read_owner(dependencies: Dependencies, party_id: str) -> Owner:

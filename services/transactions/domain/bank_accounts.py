@@ -55,6 +55,7 @@ class NameMatch(StrEnum):
     MATCHES = "MATCHES"
     DIFFERS = "DIFFERS"
     NOT_TOLD = "NOT_TOLD"
+    SIMILAR = "SIMILAR"
 
 
 class BlockReason(StrEnum):

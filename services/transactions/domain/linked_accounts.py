@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from services.chassis.values.approval_policy import ApprovalTerms
 from services.chassis.values.explanation import HOUSE_RULE, Explanation
 from services.transactions.domain.bank_accounts import (
     NATURAL_PERSONS,
@@ -65,7 +66,7 @@ def is_confirmed_by_bank(
     *,
     same: Sequence[BankAccount],
     others: Sequence[BankAccount],
-    persons_needed: int,
+    terms: ApprovalTerms,
 ) -> bool:
     """Whether the bank's word is enough for an account that has just been linked. Else persons decide on it.
 
@@ -74,19 +75,20 @@ def is_confirmed_by_bank(
     Where the same number stands already, persons were asked about it or will be, and perhaps said no. The default is a
     bank's to confirm only as long as no account of the party was ever changed since it was added: whoever has the
     session of an investor could take the default away first, or retire it, and then link. A bank's word stands for one
-    person's: an organization that wants more of them has a rule that a bank does not fulfil.
+    person's: an organization that wants more of them, or a fresh sign-in, has a rule that a bank does not fulfil.
 
     Args:
         same: What stood for the same account before, of whatever party.
         others: The other accounts that the party ever had.
-        persons_needed: How many would have to confirm it.
+        terms: Of the persons who would have to confirm it.
     """
     is_known_as_theirs = linked.name_match is NameMatch.MATCHES and owner.is_cleared
     is_natural = owner.kind in NATURAL_PERSONS and not linked.is_business
     is_a_persons = account.holder_type is HolderType.PERSON and is_natural
     has_number_of_its_own = not linked.is_token and not same
     takes_a_place = account.default_for_payouts and any(map(_may_have_been_default, others))
-    is_enough = persons_needed == 1 and not takes_a_place
+    is_one_enough = terms.approvers_needed == 1 and terms.strong_sign_in_seconds_max is None
+    is_enough = is_one_enough and not takes_a_place
     return is_known_as_theirs and is_a_persons and has_number_of_its_own and is_enough
 
 
@@ -101,7 +103,8 @@ def confirm_by_bank(account: BankAccount, now: datetime) -> BankAccount:
 _SAID = {
     NameMatch.MATCHES: "its bank says that who holds it, or one of them, has the name of the party",
     NameMatch.DIFFERS: "its bank says that NOBODY who holds it has the name of the party",
-    NameMatch.NOT_TOLD: "its bank did not tell who holds it",
+    NameMatch.SIMILAR: "its bank says that somebody who holds it has a name like the party's, and NOT the same",
+    NameMatch.NOT_TOLD: "nobody knows who holds it: its bank did not tell, or who signed in there typed the number",
 }
 
 

@@ -253,7 +253,7 @@ def _create_bank_accounts() -> None:
             name="bank_confirms_its_own",
         ),
         sa.CheckConstraint("name_match IS NOT NULL OR NOT has_token_number", name="token_is_linked"),
-        sa.CheckConstraint("name_match IN ('MATCHES', 'DIFFERS', 'NOT_TOLD')", name="name_match_known"),
+        sa.CheckConstraint("name_match IN ('MATCHES', 'DIFFERS', 'NOT_TOLD', 'SIMILAR')", name="name_match_known"),
         sa.CheckConstraint("confirmation IN ('PERSONS', 'BANK')", name="confirmation_known"),
         sa.CheckConstraint(
             "bank_account_id NOT IN (replaces_bank_account_id, replaced_by_bank_account_id)",

@@ -7,6 +7,7 @@ bank said it, or somebody typed it at Plaid. Source: plaid.com/docs/auth, plaid.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -36,6 +37,7 @@ from services.transactions.providers.protocols import LinkToken, OutcomeUnknown,
 # calls 70 usual; here no person looks at it any more. A house rule.
 # Source: plaid.com/docs/api/products/identity, legal_name.score.
 NAME_SCORE_MIN: Final = 85
+_SIMILAR_SCORE_MIN: Final = 70
 # The bank itself told the number to whoever signed in. Otherwise it was typed, in part or whole.
 # Source: plaid.com/docs/api/items, auth_method.
 _TOLD_BY_BANK: Final = "INSTANT_AUTH"
@@ -46,7 +48,9 @@ _TYPED: Final = (
 _TYPES: Final = {"checking": "CHECKING", "savings": "SAVINGS"}
 _NUMBER: Final = re.compile(r"[0-9A-Za-z]{4,17}")
 _REMOVALS_MAX: Final = 3
-_ANSWERS_MAX: Final = 3 + _REMOVALS_MAX
+# Of all answers for one account: a request is given up by then.
+_ALL_SECONDS: Final = 8.0
+_REMOVAL_SECONDS: Final = 1.0
 
 
 class PlaidLinks:
@@ -72,8 +76,10 @@ class PlaidLinks:
         self._client_name = client_name
         self._redirect_url = redirect_url
         self._timeout_seconds = timeout_seconds
+        self._removing: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
+        await asyncio.gather(*self._removing, return_exceptions=True)
         await self._client.close()
 
     async def create_link_token(self, party_id: str) -> LinkToken:
@@ -81,7 +87,7 @@ class PlaidLinks:
 
     async def read_account(self, public_token: str, provider_account_id: str, legal_name: str) -> LinkedAccount:
         asked = self._read_account(public_token, provider_account_id, legal_name)
-        return await ask_provider(asked, _ANSWERS_MAX * self._timeout_seconds)
+        return await ask_provider(asked, _ALL_SECONDS)
 
     async def _create_link_token(self, party_id: str) -> LinkToken:
         """Only accounts of which the bank tells the number: nobody types one there, for a bank to confirm it."""
@@ -116,7 +122,11 @@ class PlaidLinks:
         try:
             return await self._read(access_token, provider_account_id, legal_name)
         finally:
-            await self._remove(access_token, str(answer.get("item_id")))
+            removing = asyncio.create_task(self._remove(access_token, str(answer.get("item_id"))))
+            self._removing.add(removing)
+            removing.add_done_callback(self._removing.discard)
+            # Who signed in does not wait longer for it.
+            await asyncio.wait({removing}, timeout=_REMOVAL_SECONDS)
 
     async def _read(self, access_token: str, provider_account_id: str, legal_name: str) -> LinkedAccount:
         try:
@@ -155,7 +165,7 @@ class PlaidLinks:
         score, is_business = told.get("score"), bool(told.get("is_business_name_detected"))
         if type(score) is not int or not 0 <= score <= 100:
             return NameMatch.NOT_TOLD, is_business
-        return (NameMatch.MATCHES if score >= NAME_SCORE_MIN else NameMatch.DIFFERS), is_business
+        return _judge_score(score), is_business
 
     async def _remove(self, access_token: str, item_id: str) -> None:
         """Ends the access. We forget the token whatever is answered; what Plaid keeps then is told to an operator."""
@@ -172,6 +182,12 @@ class PlaidLinks:
 
     async def _call(self, ask: Any, asked: Any) -> dict[str, Any]:
         return await ask_provider(self._client.call(ask, asked), self._timeout_seconds)
+
+
+def _judge_score(score: int) -> NameMatch:
+    if score >= NAME_SCORE_MIN:
+        return NameMatch.MATCHES
+    return NameMatch.SIMILAR if score >= _SIMILAR_SCORE_MIN else NameMatch.DIFFERS
 
 
 def _choose_account(accounts: Sequence[Mapping[str, Any]], named: str) -> Mapping[str, Any]:
