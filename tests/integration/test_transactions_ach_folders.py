@@ -17,6 +17,7 @@ from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
 from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.providers.ach_file import folders as folder_rules
+from services.transactions.providers.ach_file.folders import Folder
 from tests.integration.ach_desk import CUT_OFF, T, leave, order
 from tests.support.ach import build_returns, list_sent
 from tests.support.transactions import ADMIN, TransactionsHarness
@@ -41,7 +42,7 @@ async def watch(service) -> list[str]:
 
 
 def list_held(folders) -> list[str]:
-    return sorted(folder_rules.spell_name(each) for each in (folders.outbound / ".held").glob("*"))
+    return sorted(folder_rules.spell_name(each.name) for each in (folders.outbound / ".held").glob("*"))
 
 
 async def test_a_file_that_lies_there_as_it_was_released_is_left_to_the_bank(service, folders) -> None:
@@ -169,7 +170,7 @@ async def test_what_we_did_not_release_is_taken_away_and_told_and_ours_stays(ser
     await order(service)
     await leave(service)
     [file] = folders.outbound.glob("*.ach")
-    told = folder_rules.spell_name(make(file))
+    told = folder_rules.spell_name(make(file).name)
     assert await watch(service) == [told]
     assert list_held(folders) == [told]
     assert file.exists()
@@ -252,13 +253,15 @@ async def test_what_cannot_be_told_or_held_keeps_no_other_from_it(service, folde
         if args[3].file_name == ".hidden.ach":
             raise RuntimeError("the database is away")
 
-    def hold_one(path: Path, kept: Path) -> None:
-        if path.name == ".hidden.ach":
-            raise PermissionError(path)
-        folder_rules.put_away(path, kept)
+    put_away = Folder.put_away
+
+    def hold_one(folder: Folder, name: str, kept: Folder) -> None:
+        if name == ".hidden.ach":
+            raise PermissionError(name)
+        put_away(folder, name, kept)
 
     monkeypatch.setattr(WATCHING, "report_apart", refuse_one)
-    monkeypatch.setattr(WATCHING, "put_away", hold_one)
+    monkeypatch.setattr(Folder, "put_away", hold_one)
     with capture_logs() as logs, pytest.raises(PermissionError):
         await service.run(watch_ach_files)
     assert [each["file"] for each in logs if each["event"] == "ach_file_foreign"] == [".hidden.ach", "PAYROLL.TXT"]
@@ -276,20 +279,20 @@ async def test_however_many_files_lie_there_what_is_not_named_as_ours_is_not_rea
     os.truncate(large, folder_rules.FILE_BYTES_MAX)
     for number in range(50):
         os.link(large, folders.outbound / f"b{number}.ach")
-    read, held = [], []
+    read, held, read_whole = [], [], Folder.read_whole
 
-    def read_and_note(path: Path) -> bytes | None:
-        read.append(path)
-        return folder_rules.read_whole(path)
+    def read_and_note(folder: Folder, name: str) -> bytes | None:
+        read.append(name)
+        return read_whole(folder, name)
 
     async def tell_once_all_are_held(*args, **more) -> None:
         held.append(len(list_held(folders)))
         await report_apart(*args, **more)
 
-    monkeypatch.setattr(WATCHING, "read_whole", read_and_note)
+    monkeypatch.setattr(Folder, "read_whole", read_and_note)
     monkeypatch.setattr(WATCHING, "report_apart", tell_once_all_are_held)
     assert await service.run(watch_ach_files) == 51
-    assert (read, held) == ([ours], [51] * 51)
+    assert (read, held) == ([ours.name], [51] * 51)
 
 
 async def test_a_file_of_a_row_that_sql_made_up_is_none_of_ours(service, folders) -> None:
@@ -317,7 +320,7 @@ async def test_a_file_of_an_odd_name_or_size_keeps_no_other_from_being_read(serv
     deposit, _ = await order(service)
     await leave(service)
     sent = next(each for each in list_sent(folders.sent[0]) if each.amount_minor == 100_00)
-    monkeypatch.setattr(READING, "FILE_BYTES_MAX", 10_000)
+    monkeypatch.setattr(folder_rules, "FILE_BYTES_MAX", 10_000)
     folders.put(os.fsdecode(b"a\xff.ach"), b"junk")
     folders.put("b-large.ach", b"1" * 10_001)
     folders.put("c.ach", build_returns([(sent, "R02")], (CUT_OFF + timedelta(days=1)).date()))
@@ -327,16 +330,23 @@ async def test_a_file_of_an_odd_name_or_size_keeps_no_other_from_being_read(serv
     assert (await service.get(deposit.transaction_id)).status == T.RETURNED
 
 
-async def test_a_file_that_cannot_be_put_away_waits_for_the_next_minute(service, folders) -> None:
+async def test_a_file_that_cannot_be_put_away_waits_for_the_next_minute(service, folders, monkeypatch) -> None:
     """A job that says that it did something is run again at once."""
     await order(service)
     await leave(service)
     sent = list_sent(folders.sent[0])
     folders.put("r.ach", build_returns([(sent[0], "R02")], (CUT_OFF + timedelta(days=1)).date()))
-    (folders.inbound / "processed").write_bytes(b"not a folder")
-    with pytest.raises(FileExistsError):
-        await service.run(read_ach_files)
-    (folders.inbound / "processed").unlink()
+    open_own = Folder.open_own
+
+    def refuse_one(folder: Folder, name: str) -> Folder:
+        if name == "processed":
+            raise PermissionError(name)
+        return open_own(folder, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "open_own", refuse_one)
+        with pytest.raises(PermissionError):
+            await service.run(read_ach_files)
     assert await service.run(read_ach_files) == 1
 
 

@@ -103,16 +103,3 @@ async def test_a_copy_in_the_place_of_what_is_held_puts_nothing_off_and_no_file_
     [told] = await list_exceptions(service, kind=["ACH_FILE_FOREIGN"])
     assert told.cause.startswith("It was fetched before")
     assert await read_statuses(service, made, 3) == DONE
-
-
-@pytest.mark.parametrize("is_link", [True, False])
-async def test_nobody_has_a_file_written_elsewhere(service, folders, tmp_path, *, is_link: bool) -> None:
-    """What lies in the place of the folder in which a file is made is set aside, and told as all that is not ours."""
-    await order(service)
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    odd = folders.outbound / ".staging"
-    odd.symlink_to(theirs) if is_link else odd.write_bytes(b"no folder")
-    await leave(service)
-    assert len(folders.sent) == 1
-    assert list(theirs.iterdir()) == []

@@ -34,13 +34,9 @@ from services.transactions.jobs.bank_files import apply_each, tell_waiting
 from services.transactions.providers.ach_file import NAME as ACH_FILE
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.folders import (
-    FILE_BYTES_MAX,
     READING,
-    is_folder,
     list_given_names,
     open_folder,
-    put_away,
-    read_whole,
     spell_name,
 )
 from services.transactions.providers.ach_file.nacha import (
@@ -74,24 +70,24 @@ async def read_ach_files(dependencies: Dependencies) -> int:
         return 0
     read, waiting, inbound = 0, 0, config.inbound
     faults = await asyncio.to_thread(_take, inbound)
-    for path in await asyncio.to_thread(_list_files, inbound / READING):
+    for name in await asyncio.to_thread(_list_taken, inbound):
         try:
-            content = await asyncio.to_thread(read_whole, path, FILE_BYTES_MAX)
-            folder = await _read_file(dependencies, config, spell_name(path), content or b"")
+            content = await asyncio.to_thread(_read_taken, inbound, name)
+            folder = await _read_file(dependencies, config, spell_name(name), content or b"")
             if folder == READING:
                 waiting += 1
                 continue
-            await asyncio.to_thread(put_away, path, inbound / folder)
+            await asyncio.to_thread(_put_away, inbound, name, folder)
             read += 1
         except FileNotFoundError:  # another process has read it
             continue
         except Exception as fault:  # what is wrong with one file keeps no other from being read; it is read again
-            log.exception("ach_file_failed", file=spell_name(path))
+            log.exception("ach_file_failed", file=spell_name(name))
             faults.append(fault)
     found = f"{waiting} not applied, for rows that somebody altered" if waiting else ""
     note_alarm(dependencies.alarms, "files of the bank", found)
-    for path, cause in await asyncio.to_thread(_list_late, inbound):
-        about = About(file_name=spell_name(path))
+    for name, cause in await asyncio.to_thread(_list_late, inbound):
+        about = About(file_name=spell_name(name))
         await report_apart(dependencies, None, ExceptionKind.ACH_FILE_UNREADABLE, about, cause)
     if faults:
         raise faults[0]
@@ -102,33 +98,47 @@ def _take(inbound: Path) -> list[Exception]:
     """Moves what lies still to where it is read; what went wrong with each that it could not."""
     faults: list[Exception] = []
     quiet_since = datetime.now(UTC).timestamp() - QUIET_FOR.total_seconds()
-    for path in _list_files(inbound):
-        try:
-            if not path.name.startswith(".") and path.lstat().st_mtime <= quiet_since:
-                put_away(path, open_folder(inbound, READING))
-        except FileNotFoundError:  # another process has taken it
-            continue
-        except OSError as fault:
-            log.exception("ach_file_failed", file=spell_name(path))
-            faults.append(fault)
+    with open_folder(inbound) as shared, shared.open_own(READING) as reading:
+        for name in shared.list_files():
+            try:
+                if not name.startswith(".") and shared.find_time(name) <= quiet_since:
+                    shared.put_away(name, reading)
+            except FileNotFoundError:  # another process has taken it
+                continue
+            except OSError as fault:
+                log.exception("ach_file_failed", file=spell_name(name))
+                faults.append(fault)
     return faults
 
 
-def _list_files(folder: Path) -> list[Path]:
-    """Whatever they are, but for folders: what is no file is put away as one that cannot be read."""
-    return sorted(each for each in folder.iterdir() if not is_folder(each)) if is_folder(folder) else []
+def _list_taken(inbound: Path) -> list[str]:
+    """What is no file is among them, and put away as one that cannot be read."""
+    with open_folder(inbound) as shared, shared.open_own(READING) as reading:
+        return reading.list_files()
 
 
-def _list_late(inbound: Path) -> list[tuple[Path, str]]:
+def _read_taken(inbound: Path, name: str) -> bytes | None:
+    with open_folder(inbound) as shared, shared.open_own(READING) as reading:
+        return reading.read_whole(name)
+
+
+def _put_away(inbound: Path, name: str, folder: str) -> None:
+    with open_folder(inbound) as shared, shared.open_own(READING) as reading, shared.open_own(folder) as kept:
+        reading.put_away(name, kept)
+
+
+def _list_late(inbound: Path) -> list[tuple[str, str]]:
     """What is still there that should have been read, or never will be, and why."""
     now, found = datetime.now(UTC).timestamp(), []
-    for path in (*_list_files(inbound), *_list_files(inbound / READING)):
-        with suppress(FileNotFoundError):
-            age = now - path.lstat().st_mtime
-            if age < -AHEAD_BY.total_seconds():
-                found.append((path, "It lies there unread: its time is in the future."))
-            elif age > READ_WITHIN.total_seconds():
-                found.append((path, "It has lain there unread for hours."))
+    with open_folder(inbound) as shared, shared.open_own(READING) as reading:
+        for folder in (shared, reading):
+            for name in folder.list_files():
+                with suppress(FileNotFoundError):
+                    age = now - folder.find_time(name)
+                    if age < -AHEAD_BY.total_seconds():
+                        found.append((name, "It lies there unread: its time is in the future."))
+                    elif age > READ_WITHIN.total_seconds():
+                        found.append((name, "It has lain there unread for hours."))
     return found
 
 

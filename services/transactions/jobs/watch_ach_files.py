@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,12 +34,10 @@ from services.transactions.providers.ach_file.acknowledgements import Acknowledg
 from services.transactions.providers.ach_file.folders import (
     HELD,
     STAGING,
+    Folder,
     find_file_id,
-    is_folder,
     name_file,
     open_folder,
-    put_away,
-    read_whole,
     spell_name,
 )
 from services.transactions.store import ach
@@ -52,21 +50,22 @@ _PART = re.compile(r"\.(.+)\.part")
 class _Found(NamedTuple):
     """
     Args:
+        raw_name: As it lies there.
         digest: SHA-256; empty of what has no name of ours, is no file, too large to be one of ours, or cannot be read.
     """
 
-    path: Path
+    raw_name: str
     is_staged: bool
     digest: str = ""
 
     @property
     def name(self) -> str:
-        return f"{STAGING}/{spell_name(self.path)}" if self.is_staged else spell_name(self.path)
+        return f"{STAGING}/{spell_name(self.raw_name)}" if self.is_staged else spell_name(self.raw_name)
 
     @property
     def ach_file_id(self) -> str:
         """Of the file of ours that it would be; empty where it would be none."""
-        return find_file_id(spell_name(self.path))
+        return find_file_id(spell_name(self.raw_name))
 
 
 _Made = Mapping[str, tuple[str, AchFile]]  # by id: whose it is, and the file
@@ -83,13 +82,13 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
     ids = sorted({each.ach_file_id for each in listed} - {""})
     rows, altered = await ach.list_anybodys_files(dependencies.database, ids)
     made = {file.ach_file_id: (org_id, file) for org_id, file in rows}
-    found = await asyncio.to_thread(_read_named_as_ours, listed, made)
-    strange = {each.path for each in found if not _is_ours(each, made, now)}
-    gone = {path for path in strange if await asyncio.to_thread(_is_gone, path)}  # it was moved on meanwhile
-    foreign = [each for each in found if each.path in strange - gone]
+    found = await asyncio.to_thread(_read_named_as_ours, outbound, listed, made)
+    strange = {each for each in found if not _is_ours(each, made, now)}
+    gone = {each for each in strange if await asyncio.to_thread(_is_gone, outbound, each)}  # it was moved on meanwhile
+    foreign = [each for each in found if each in strange - gone]
     faults: list[Exception] = []
     for each in foreign:  # first, however many there are to tell: so the bank does not fetch it
-        await _try(faults, each.name, asyncio.to_thread(_hold, outbound, each.path))
+        await _try(faults, each.name, asyncio.to_thread(_hold, outbound, each))
     for each in foreign:
         if _lies_there_still(each, made):
             log.info("ach_file_withdrawn", file=each.name)
@@ -98,12 +97,12 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
         if each.ach_file_id in altered:
             cause, owner = "What the database says of it is not what we wrote.", altered[each.ach_file_id]
         await _try(faults, each.name, _report(dependencies, owner, ExceptionKind.ACH_FILE_FOREIGN, each, cause))
-    there = {each.path.name: each.path in strange for each in found if not each.is_staged and each.path not in gone}
+    there = {each.raw_name: each in strange for each in found if not each.is_staged and each not in gone}
     for org_id, file in lain:
         name = name_file(org_id, file)
-        await _try(faults, name, _note_where(dependencies, org_id, file, outbound / name, there.get(name), now))
+        await _try(faults, name, _note_where(dependencies, org_id, file, outbound, there.get(name), now))
     for each in found:
-        if not each.is_staged and each.path not in strange and _lies_too_long(each, made, now):
+        if not each.is_staged and each not in strange and _lies_too_long(each, made, now):
             cause = "Nobody has taken it to the bank for hours."
             owner = _find_owner(each, made)
             await _try(faults, each.name, _report(dependencies, owner, ExceptionKind.ACH_FILE_NOT_FETCHED, each, cause))
@@ -144,7 +143,7 @@ def _lies_too_long(found: _Found, made: _Made, now: datetime) -> bool:
 
 def _is_named_as_ours(found: _Found, made: _Made) -> bool:
     org_id, file = made.get(found.ach_file_id, ("", None))
-    name = spell_name(found.path)
+    name = spell_name(found.raw_name)
     part = _PART.fullmatch(name) if found.is_staged else None
     return file is not None and (name if part is None else part[1]) == name_file(org_id, file)
 
@@ -153,7 +152,7 @@ def _is_ours(found: _Found, made: _Made, now: datetime) -> bool:
     if not _is_named_as_ours(found, made):
         return False
     _, file = made[found.ach_file_id]
-    is_part = found.is_staged and _PART.fullmatch(spell_name(found.path)) is not None
+    is_part = found.is_staged and _PART.fullmatch(spell_name(found.raw_name)) is not None
     if found.is_staged and file.status is FileStatus.MADE:  # it is being written
         return True
     if is_part or (found.is_staged and file.left_at is not None):
@@ -196,7 +195,7 @@ async def _report(
 
 
 async def _note_where(
-    dependencies: Dependencies, org_id: str, file: AchFile, path: Path, is_foreign: bool | None, now: datetime
+    dependencies: Dependencies, org_id: str, file: AchFile, outbound: Path, is_foreign: bool | None, now: datetime
 ) -> None:
     """Remembers where a file of ours is that has left. What lies in our folder for what is held says nothing of that:
     whoever writes beside it lays there what they like.
@@ -204,9 +203,10 @@ async def _note_where(
     Args:
         is_foreign: Whether what lies there in its place is not ours; None where nothing does.
     """
+    name = name_file(org_id, file)
     if is_foreign is None:
         # Fetched; one that was taken out of the bank's way waits for that, however long.
-        is_taken = file.held_at is None and await asyncio.to_thread(_is_gone, path)
+        is_taken = file.held_at is None and await asyncio.to_thread(_is_gone, outbound, _Found(name, False))
         seen = replace(file, fetched_at=now) if is_taken else file
     elif is_foreign:
         seen = file if file.is_fetched(now) else replace(file, held_at=file.held_at or now)
@@ -221,7 +221,7 @@ async def _note_where(
                 return
             if seen.fetched_at is not None and file.status is not FileStatus.REJECTED:
                 kind = ExceptionKind.ACH_FILE_FOREIGN
-                if await was_reported(tx, kind, path.name, since=file.updated_at):
+                if await was_reported(tx, kind, name, since=file.updated_at):
                     # It was taken away while its row could not say so.
                     seen = replace(file, held_at=now)
             await ach.FILES.save(tx, locked, seen, dependencies.clock.now())
@@ -234,40 +234,55 @@ def _digest(content: bytes) -> str:
 def _list_all(outbound: Path) -> list[_Found]:
     """All that lies there, by name. Raises: OSError: of the folder itself."""
     found = []
-    for path in sorted(outbound.iterdir()):
-        if path.name == HELD and is_folder(path):
-            continue
-        if path.name == STAGING and is_folder(path):
-            with suppress(OSError):
-                found += [_Found(each, True) for each in sorted(path.iterdir())]
+    with open_folder(outbound) as shared:
+        for name in shared.list_names():
+            if name == HELD and shared.is_folder(name):
                 continue
-        found.append(_Found(path, False))
+            if name == STAGING and shared.is_folder(name):
+                with suppress(OSError), shared.open_own(STAGING) as staging:
+                    found += [_Found(each, True) for each in staging.list_names()]
+                    continue
+            found.append(_Found(name, False))
     return found
 
 
-def _read_named_as_ours(listed: Sequence[_Found], made: _Made) -> list[_Found]:
+def _read_named_as_ours(outbound: Path, listed: Sequence[_Found], made: _Made) -> list[_Found]:
     """Without those that were fetched or moved meanwhile. What has another name is not read: it would cost time, in
     which what is foreign lies before the bank.
     """
     found = []
     for each in listed:
         with suppress(FileNotFoundError):
-            content = read_whole(each.path) if _is_named_as_ours(each, made) else None
+            content = _read(outbound, each) if _is_named_as_ours(each, made) else None
             found.append(each if content is None else each._replace(digest=_digest(content)))
     return found
 
 
-def _is_gone(path: Path) -> bool:
+def _read(outbound: Path, found: _Found) -> bytes | None:
+    with _open_where_it_lies(outbound, found) as folder:
+        return folder.read_whole(found.raw_name)
+
+
+def _is_gone(outbound: Path, found: _Found) -> bool:
     """Whether it is known to be."""
-    try:
-        path.lstat()
-    except OSError as fault:
-        return isinstance(fault, FileNotFoundError)
-    return False
+    with _open_where_it_lies(outbound, found) as folder:
+        return folder.is_gone(found.raw_name)
 
 
-def _hold(outbound: Path, path: Path) -> None:
+def _hold(outbound: Path, found: _Found) -> None:
     """Whatever stood in the place of our folder is set aside, and found at the next look."""
-    held = open_folder(outbound, HELD)
-    if path != held:
-        put_away(path, held)
+    with open_folder(outbound) as shared, shared.open_own(HELD) as held:
+        if found == _Found(HELD, False):
+            return
+        with _open_where_it_lies(outbound, found) as folder:
+            folder.put_away(found.raw_name, held)
+
+
+@contextmanager
+def _open_where_it_lies(outbound: Path, found: _Found) -> Iterator[Folder]:
+    with open_folder(outbound) as shared:
+        if not found.is_staged:
+            yield shared
+            return
+        with shared.open_own(STAGING) as staging:
+            yield staging
