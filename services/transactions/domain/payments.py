@@ -114,8 +114,8 @@ def is_won_again(dispute: Dispute | None, reference: str | None, status: Dispute
 
 # What a provider may keep of however small a payment: Stripe takes 15 USD for each dispute.
 _FEE_MINOR = 50_00
-# Until then nothing was collected.
-_KEEPS_FEES = frozenset({_S.SETTLED, _S.COMPLETED, _S.RETURNED, _S.PENDING_RETRY, _S.FAILED})
+# Until then nothing was collected. What is cancelled may have come back before.
+_KEEPS_FEES = frozenset({_S.SETTLED, _S.COMPLETED, _S.RETURNED, _S.PENDING_RETRY, _S.FAILED, _S.CANCELLED})
 
 
 def compute_fees(payment: Payment, status: Status, earlier_minor: int) -> int | None:
