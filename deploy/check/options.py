@@ -47,7 +47,7 @@ _TABLE: dict[Any, May | dict[str, May]] = {
         "waits": May.BE_TAKEN_OFF,
         # Who may read an approval follows who may read what it is about.
         "read_with": May.CHANGE | May.BE_TAKEN_OFF,
-        # Whom nobody spares waits for a person, as callers know it.
+        # Without it the caller waits for a person, which every caller can do.
         "spared_by": May.ANYTHING,
     },
     event_pb2.event: {"aggregate": May.NOTHING, "scope": May.NOTHING, "parts": May.NOTHING},

@@ -34,11 +34,11 @@ class Links:
         if not user.get("client_user_id") or not asked.get("client_name") or not asked.get("products"):
             raise _invalid("client_name, products and user.client_user_id are required")
         token = f"link-sandbox-{uuid.uuid4()}"
-        link = {"link_token": token, "_client_user_id": user["client_user_id"], "_made_ms": now_ms(), "_used": False}
-        link |= {"_redirect_uri": asked.get("redirect_uri"), "_asked": _keep(asked)}
+        made_ms = now_ms()
+        link = {"link_token": token, "_made_ms": made_ms, "_used": False, "_asked": _keep(asked)}
         with self._store.transaction():
             self._insert(token, "link", link)
-        expires = spell_time(link["_made_ms"] + LINK_TOKEN_MS)
+        expires = spell_time(made_ms + LINK_TOKEN_MS)
         return 200, encode_answer(link_token=token, expiration=expires)
 
     def create_public_token(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:

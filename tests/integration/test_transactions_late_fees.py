@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+
 import pytest
 from realco.transactions.v1 import exceptions_pb2, transactions_pb2
 
 from sandbox.stripe.fees import FAILED_DEBIT_FEE
 from services.chassis.values.ids import new_id
 from services.chassis.values.money import spell_money
-from tests.integration.stripe_desk import ROUTING_NUMBER, T, alter, confirm, read, tell
+from tests.integration.stripe_desk import ROUTING_NUMBER, T, alter, confirm, post, read, tell
 from tests.integration.test_transactions_provider_fees import costs
 from tests.support.money import usd
 from tests.support.transactions import ADMIN, INVESTOR, TransactionsHarness
@@ -54,6 +57,25 @@ async def test_what_was_kept_of_what_came_back_is_told_though_it_was_cancelled(s
     await say_late(service, books, back.provider_reference)
     assert (await service.get(back.transaction_id)).provider_fee == usd(FAILED_DEBIT_FEE + LATE)
     assert await list_causes(service) == []
+
+
+async def test_a_debit_that_came_back_is_followed_though_nobody_believes_its_fee(service, url, books) -> None:
+    account = await service.bank_account("inv-001", routing_number=ROUTING_NUMBER, account_number="000111111113")
+    made = await service.deposit(bank_account_id=account.bank_account_id)
+    await service.work()
+    intent_id = (await service.get(made.transaction_id)).provider_reference
+    confirm(url, intent_id)
+    for _ in range(200):
+        await post(url, "customers", name="wake")
+        if kept := read(books, read(books, intent_id)["latest_charge"]).get("failure_balance_transaction"):
+            break
+        await asyncio.sleep(0.02)
+    alter(books, kept, fee=10**9)
+    service.clock.advance(timedelta(days=1))
+    await service.work(hurried=True)
+    back = await service.get(made.transaction_id)
+    assert (back.status, back.HasField("provider_fee")) == (T.RETURNED, False)
+    assert await list_causes(service) == ["the provider says that it kept more of it than there was"]
 
 
 async def test_what_was_kept_of_what_was_presented_again_has_a_person_look(service, back, books) -> None:

@@ -202,6 +202,7 @@ async def test_an_answer_that_says_another_account_adds_none_and_our_access_ends
         (change("auth_get", "item.auth_method", None), NameMatch.NOT_TOLD, False),
         (change("auth_get", "accounts.0.verification_status", "pending"), NameMatch.NOT_TOLD, False),
         (change("auth_get", "accounts.0.mask", "9999"), NameMatch.MATCHES, True),
+        (change("auth_get", "accounts.0.mask", None), NameMatch.MATCHES, True),
     ],
 )
 async def test_what_a_bank_does_not_say_for_certain_is_no_match_and_no_number_of_its_own(
@@ -209,6 +210,14 @@ async def test_what_a_bank_does_not_say_for_certain_is_no_match_and_no_number_of
 ) -> None:
     linked = await Answering(answers).read_account("public-x-1", "", NAME)
     assert (linked.name_match, linked.is_token) == (match, is_token)
+
+
+@pytest.mark.parametrize("access_token", [None, "", 7])
+async def test_an_exchange_without_an_access_token_is_no_answer(access_token) -> None:
+    links = Answering(change("item_public_token_exchange", "access_token", access_token))
+    with pytest.raises(OutcomeUnknown):
+        await links.read_account("public-x-1", "", NAME)
+    assert links.asked == ["item_public_token_exchange"]
 
 
 async def test_an_access_that_does_not_end_is_told_and_forgotten_and_the_account_read() -> None:

@@ -255,7 +255,7 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
             assert verdict.ledger_account is not None
             short = f"The ledger account {verdict.ledger_account} has too little available."
             if verdict.ledger_account == IN_TRANSIT:
-                short = "So much is not on its way out (IN_TRANSIT): what a payment has ended is not taken back."
+                short = "So much is not on its way out (IN_TRANSIT): payment providers and banks owe us nothing."
             return refusals.InsufficientAvailableBalance(
                 short,
                 fields=_name_taking_leg(entry, verdict.ledger_account),

@@ -78,7 +78,7 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
             case Status.PENDING_SETTLEMENT:
                 row = await _record_submission(tx, row, payment, now)
             case Status.SETTLED:
-                row = await record_settlement(tx, row, at, now, **_list_settled(row, payment))
+                row = await record_settlement(tx, row, at, now, **_list_settled_facts(row, payment))
             case Status.RETURNED:
                 row = await _record_return(tx, row, payment, at, now)
             case Status.FAILED:
@@ -96,12 +96,15 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
             await tell(tx, ExceptionKind.CARD_DISPUTED, about, cause, now)
     fees_minor = compute_fees(payment, row.status, row.earlier_fees_minor)
     if fees_minor is not None and fees_minor != row.provider_fee_minor:
-        row = await moves.save_fee(tx, row, fees_minor, actor=ACTOR, now=now)
+        row = await moves.save_provider_fee(tx, row, fees_minor, actor=ACTOR, now=now)
+    if is_fee_absurd(payment):  # the money is where it is all the same
+        error = PaymentNotOurs("the provider says that it kept more of it than there was")
+        await report_not_ours(tx, row, payment, error, now)
     return row
 
 
-def _list_settled(row: Transaction, payment: Payment) -> dict[str, Any]:
-    """What the provider says besides of what has settled."""
+def _list_settled_facts(row: Transaction, payment: Payment) -> dict[str, Any]:
+    """The card and the fee, to be kept with the settlement."""
     changes: dict[str, Any] = {}
     if payment.card is not None:
         changes |= {"card_brand": payment.card.brand, "card_last4": payment.card.last4}
@@ -173,8 +176,6 @@ def find_objection(row: Transaction, payment: Payment, now: datetime) -> str:
     if payment.gone_minor:
         gone = Money(payment.gone_minor, payment.amount.currency)
         return f"{gone} of it was paid back at the provider, or is disputed there"
-    if is_fee_absurd(payment):
-        return "the provider says that it kept more of it than there was"
     if is_contradiction(payment.status, row.status, now - row.updated_at):
         return f"the provider says {payment.status} of a transaction that is {row.status}"
     return ""

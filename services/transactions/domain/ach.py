@@ -74,7 +74,7 @@ class AchEntry:
     """One attempt at one transaction, as it was ordered; or a prenote, of no amount and no transaction.
 
     Args:
-        reference: Our transaction id; of a prenote, that of the bank account.
+        reference: Our transaction id; of a prenote, the bank account's id.
     """
 
     ach_entry_id: str

@@ -78,7 +78,8 @@ _CONTRADICTIONS = frozenset(
     {(reported, status) for reported in ENDED_WITHOUT_MONEY for status in _ENDED_WITH_MONEY}
     | {(_P.SETTLED, _S.FAILED), (_P.SETTLED, _S.CANCELLED)}
 )
-# Nor is what came back there again, unless that is the older of two looks: none lasts so long.
+# Money that came back is not there again. A look that began before the return was heard of may say so; none takes a
+# minute.
 _TAKEN_BACK = frozenset({(_P.SETTLED, _S.RETURNED), (_P.SETTLED, _S.PENDING_RETRY)})
 _LOOK_LASTS = timedelta(minutes=1)
 
@@ -100,7 +101,7 @@ def find_outcome(reported: PaymentStatus, status: Status) -> str | None:
 def is_contradiction(reported: PaymentStatus, status: Status, known_for: timedelta) -> bool:
     """
     Args:
-        known_for: For how long the transaction has been so.
+        known_for: For how long nothing has changed of the transaction.
     """
     says = reported, status
     return says in _CONTRADICTIONS or (says in _TAKEN_BACK and known_for > _LOOK_LASTS)
@@ -112,25 +113,27 @@ def is_won_again(dispute: Dispute | None, reference: str | None, status: Dispute
     return known and dispute is not None and dispute.status is not DisputeStatus.LOST
 
 
-# What a provider may keep of however small a payment: Stripe takes 15 USD for each dispute.
-_FEE_MINOR = 50_00
+# What a provider may keep of however small a payment, a rule of the house: three disputes, of 15 USD each, and more.
+_FEE_OF_SMALL_PAYMENTS_MINOR_MAX = 50_00
 # Until then nothing was collected. What is cancelled may have come back before.
 _KEEPS_FEES = frozenset({_S.SETTLED, _S.COMPLETED, _S.RETURNED, _S.PENDING_RETRY, _S.FAILED, _S.CANCELLED})
 
 
 def compute_fees(payment: Payment, status: Status, earlier_minor: int) -> int | None:
-    """What the provider has kept for itself of all attempts; None where it says nothing new.
+    """What the provider has kept for itself of all attempts; None where it says nothing new, or nothing to believe.
 
     Args:
         status: The transaction's.
         earlier_minor: By attempts before this one.
     """
-    return None if payment.fee_minor is None or status not in _KEEPS_FEES else earlier_minor + payment.fee_minor
+    if payment.fee_minor is None or is_fee_absurd(payment) or status not in _KEEPS_FEES:
+        return None
+    return earlier_minor + payment.fee_minor
 
 
 def is_fee_absurd(payment: Payment) -> bool:
     """Whether the provider says that it kept more than there was: a person looks."""
-    return (payment.fee_minor or 0) > max(payment.amount.amount_minor, _FEE_MINOR)
+    return (payment.fee_minor or 0) > max(payment.amount.amount_minor, _FEE_OF_SMALL_PAYMENTS_MINOR_MAX)
 
 
 def find_difference(payment: Payment, *, reference: str, amount: Money, is_inbound: bool, presentment: int) -> str:

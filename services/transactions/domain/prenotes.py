@@ -28,7 +28,7 @@ class Standing(Enum):
     """What is known of an account, of entries that go one way."""
 
     KNOWN = auto()  # an entry has reached it, and did not come back
-    ASKED = auto()  # a prenote is on its way, or not long enough ago
+    ASKED = auto()  # a prenote is on its way, or was so short a time ago that it may still come back
     REFUSED = auto()  # its bank sent the prenote back
     UNKNOWN = auto()
 

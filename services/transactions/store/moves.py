@@ -215,7 +215,9 @@ async def save_dispute(tx: Tx, locked: Transaction, dispute: Dispute, *, actor: 
     return row
 
 
-async def save_fee(tx: Tx, locked: Transaction, provider_fee_minor: int, *, actor: str, now: datetime) -> Transaction:
+async def save_provider_fee(
+    tx: Tx, locked: Transaction, provider_fee_minor: int, *, actor: str, now: datetime
+) -> Transaction:
     """Records what the provider of a locked transaction has kept for itself, and publishes it."""
     row = replace(locked, provider_fee_minor=provider_fee_minor, version=locked.version + 1, updated_at=now, tries=0)
     await _save(tx, [locked], [row], due_ms=None if row.next_look_at is None else 0)

@@ -118,7 +118,9 @@ class PlaidLinks:
             answer = await self._call(self._client.api.item_public_token_exchange, exchange)
         except Refused:
             raise PublicTokenNotUsable from None
-        access_token = str(answer.get("access_token"))
+        access_token = answer.get("access_token")
+        if not isinstance(access_token, str) or not access_token:
+            raise OutcomeUnknown("the provider's answer has no access token")
         try:
             return await self._read(access_token, provider_account_id, legal_name)
         finally:
@@ -149,7 +151,7 @@ class PlaidLinks:
             name_match=match,
             is_business=has_business_name or _spell(account.get("holder_category")) == "business",
             # Of a number that is the account's own, the bank shows the last digits.
-            is_token=is_token or not number.endswith(mask),
+            is_token=is_token or not mask or not number.endswith(mask),
         )
 
     async def _match_name(self, access_token: str, account_id: str, legal_name: str) -> tuple[NameMatch, bool]:
