@@ -317,6 +317,7 @@ async def test_whoever_has_it_leave_reads_what_is_behind_it_where_it_came_from(
 ) -> None:
     first, _, third = chain
     await escrow.post(first, (OWED, 20), ("cash", -20))
+    await escrow.post(first, ("provider_fees", 5), ("cash", -5))
     request = postings_pb.GetTransactionPreviewRequest(
         escrow_account_id=third,
         type="WITHDRAWAL",
@@ -329,5 +330,5 @@ async def test_whoever_has_it_leave_reads_what_is_behind_it_where_it_came_from(
     said = f"Some of it was transferred from {first}, where: Within 365 days persons posted "
     assert (by_hand[0], by_hand[1].startswith(said)) == ("MONEY_POSTED_BY_HAND", True)
     assert missing[0] == "MONEY_MISSING"
-    assert missing[1].startswith("Some of it was transferred from escrow accounts in which 0.20 USD is missing:")
+    assert missing[1].startswith("Some of it was transferred from escrow accounts in which 0.25 USD is missing:")
     assert (owes[0], owes[1].startswith(f"{SPONSOR} owes 0.20 USD in {first}, ")) == ("PARTY_OWES", True)

@@ -27,7 +27,7 @@ from tests.support.strangers import Stranger, answering
 
 pytest_plugins = ("tests.integration.stripe_desk",)
 
-ODD: list[Any] = [None, 7, "x", "\ud800", [], {}]
+ODD: list[Any] = [None, 7, 2**60, "x", "\ud800", [], {}]
 BODY = event("plaid", "item-1")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +79,23 @@ def test_a_file_is_put_away_beside_those_of_the_same_name(tmp_path: Path) -> Non
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_folder(tmp_path / "none")
+
+
+def test_what_is_no_file_is_not_read_and_leaves_nothing_open(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "file").write_bytes(b"1")
+    with open_folder(tmp_path) as shared:
+        before = len(os.listdir("/proc/self/fd"))
+        assert [shared.read_whole(name) for name in ("file", "folder", "link")] == [b"1", None, None]
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("name", ["file", ".file.part"])
+def test_a_folder_in_the_place_of_a_file_keeps_none_from_being_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "inside").mkdir(parents=True)
+    with open_folder(tmp_path) as shared:
+        shared.write("file", b"ours")
+    assert (tmp_path / "file").read_bytes() == b"ours"
+    [aside] = tmp_path.glob(f"{name}.*")
+    assert aside.is_dir()

@@ -219,14 +219,14 @@ def explain_missing_at_sources(missing: Sequence[tuple[str, int]], currency: str
     """The same of the escrow accounts that money was transferred from.
 
     Args:
-        missing: Each of them with what its parties owe, most first.
+        missing: Each of them with what its parties owe and payment providers kept, most first.
     """
     if not missing:
         return []
     total = Money(sum(minor for _, minor in missing), currency)
     statement = (
         f"Some of it was transferred from escrow accounts in which {total} is missing: their parties owe it, since the"
-        " bank took it back."
+        " bank took it back, or payment providers kept it, and nobody has paid it in since."
     )
     operands = tuple((where, Money(minor, currency)) for where, minor in missing[:_SHORT_MAX])
     return [Explanation(statement, "MONEY_MISSING", operands, HOUSE_RULE)]

@@ -38,9 +38,12 @@ async def list_debts_at_sources(tx: Tx, escrow_account_id: str, party_ids: Colle
 
 
 async def list_missing_at_sources(tx: Tx, escrow_account_id: str) -> list[tuple[str, int]]:
-    """The escrow accounts in which parties owe what banks took back, and how much all together, most first."""
+    """The escrow accounts in which parties owe what banks took back, or of which payment providers kept something that
+    nobody has paid in since, and how much all together, most first.
+    """
     owed = sa.func.sum(_owed).label("owed")
-    query = _select_owed(escrow_account_id, _ledger.escrow_account_id, owed)
+    kinds = LedgerAccountKind.RETURNS_RECEIVABLE, LedgerAccountKind.PROVIDER_FEES
+    query = _select_owed(escrow_account_id, _ledger.escrow_account_id, owed, kinds=kinds)
     query = query.group_by(_ledger.escrow_account_id).order_by(owed.desc(), _ledger.escrow_account_id)
     return [(row.escrow_account_id, int(row.owed)) for row in await tx.execute(query)]
 
@@ -57,11 +60,15 @@ async def list_sources_by_hand(tx: Tx, escrow_account_id: str, since: datetime, 
     return list(await tx.scalars(query.limit(count_max)))
 
 
-def _select_owed(escrow_account_id: str, *what: sa.ColumnElement[Any]) -> sa.Select[Any]:
+def _select_owed(
+    escrow_account_id: str,
+    *what: sa.ColumnElement[Any],
+    kinds: Collection[LedgerAccountKind] = (LedgerAccountKind.RETURNS_RECEIVABLE,),
+) -> sa.Select[Any]:
     return sa.select(*what).where(
         is_mine(ledger_accounts),
         _ledger.escrow_account_id.in_(_select_sources(escrow_account_id)),
-        _ledger.kind == LedgerAccountKind.RETURNS_RECEIVABLE,
+        _ledger.kind.in_(kinds),
         _ledger.debits_posted > _ledger.credits_posted,
     )
 

@@ -85,7 +85,7 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
     found = await asyncio.to_thread(_read_named_as_ours, outbound, listed, made)
     strange = {each for each in found if not _is_ours(each, made, now)}
     gone = {each for each in strange if await asyncio.to_thread(_is_gone, outbound, each)}  # it was moved on meanwhile
-    foreign = [each for each in found if each in strange - gone]
+    foreign = [each for each in found if each in strange and each not in gone]
     faults: list[Exception] = []
     for each in foreign:  # first, however many there are to tell: so the bank does not fetch it
         await _try(faults, each.name, asyncio.to_thread(_hold, outbound, each))

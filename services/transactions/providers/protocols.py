@@ -113,8 +113,9 @@ def check_as_ordered(payment: Payment, order: PaymentOrder) -> None:
         raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
 
 
-# What reading an answer raises that is not what it should be, in our code or in a provider's own client.
-_NOT_READ = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+# What reading an answer raises that is not what it should be, in our code or in a provider's own client: OSError of a
+# time that the operating system cannot spell.
+_NOT_READ = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 
 
 async def ask_provider(asked: Coroutine[Any, Any, T], seconds: float) -> T:

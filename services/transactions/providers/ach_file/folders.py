@@ -78,10 +78,12 @@ class Folder:
         except OSError as fault:
             if fault.errno not in _NO_FOLDER:
                 raise
-        with suppress(FileNotFoundError):
-            aside = f"{name}.{secrets.token_hex(4)}"
-            os.rename(name, aside, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        self._set_aside(name)
         return self._make_and_open(name)
+
+    def _set_aside(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._move(name, self, f"{name}.{secrets.token_hex(4)}")
 
     def _make_and_open(self, name: str) -> Folder:
         with suppress(FileExistsError):
@@ -131,15 +133,20 @@ class Folder:
         """
         try:
             # A pipe is opened without waiting for who writes into it.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-            with os.fdopen(os.open(name, flags, dir_fd=self._descriptor), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    return None
-                content = file.read(FILE_BYTES_MAX + 1)
+            opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._descriptor)
         except FileNotFoundError:
             raise
         except OSError:
             return None
+        try:
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                return None
+            with os.fdopen(opened, "rb", closefd=False) as file:
+                content = file.read(FILE_BYTES_MAX + 1)
+        except OSError:
+            return None
+        finally:
+            os.close(opened)
         return content if len(content) <= FILE_BYTES_MAX else None
 
     def put_away(self, name: str, kept: Folder) -> None:
@@ -151,6 +158,9 @@ class Folder:
     def write(self, name: str, content: bytes) -> None:
         """Has it there whole, or not at all."""
         part = f".{name}.part"
+        for taken in (part, name):  # no file of ours is a folder
+            if self.is_folder(taken):
+                self._set_aside(taken)
         with suppress(FileNotFoundError):
             os.unlink(part, dir_fd=self._descriptor)  # of a process that died
         # What somebody lays there meanwhile is not written to, and not followed.

@@ -108,7 +108,10 @@ class PlaidLinks:
             log.error("link_token_refused", cause=refusal.code)
             raise
         token, expires_at = answer.get("link_token"), answer.get("expiration")
-        if not isinstance(token, str) or not isinstance(expires_at, datetime) or expires_at.tzinfo is None:
+        # It is handed on to the caller's page, so it must be text that can be sent.
+        if not isinstance(token, str) or not (token and token.isascii() and token.isprintable()):
+            raise OutcomeUnknown("the provider's answer is no link token")
+        if not isinstance(expires_at, datetime) or expires_at.tzinfo is None:
             raise OutcomeUnknown("the provider's answer is no link token")
         return LinkToken(token, expires_at)
 
