@@ -267,7 +267,7 @@ async def test_a_link_token_that_plaid_refuses_is_an_operators_to_mend() -> None
     assert [(line["event"], line["cause"]) for line in logged] == [("link_token_refused", "INVALID_FIELD")]
 
 
-@pytest.mark.parametrize("token", [None, 7, "", "\ud800", "a\nb"])
+@pytest.mark.parametrize("token", [None, 7, "", "\ud800", "a\nb", "x" * 501])
 async def test_a_link_token_that_no_page_could_be_told_is_no_answer(token) -> None:
     links = Answering({"link_token_create": {"link_token": token, "expiration": datetime.now(UTC)}})
     with pytest.raises(OutcomeUnknown):

@@ -47,6 +47,7 @@ _TYPED: Final = (
 )
 _TYPES: Final = {"checking": "CHECKING", "savings": "SAVINGS"}
 _NUMBER: Final = re.compile(r"[0-9A-Za-z]{4,17}")
+_LINK_TOKEN: Final = re.compile("[!-~]{1,500}")
 _REMOVALS_MAX: Final = 3
 # Of all answers for one account: a request is given up by then.
 _ALL_SECONDS: Final = 8.0
@@ -109,7 +110,7 @@ class PlaidLinks:
             raise
         token, expires_at = answer.get("link_token"), answer.get("expiration")
         # It is handed on to the caller's page, so it must be text that can be sent.
-        if not isinstance(token, str) or not (token and token.isascii() and token.isprintable()):
+        if not isinstance(token, str) or not _LINK_TOKEN.fullmatch(token):
             raise OutcomeUnknown("the provider's answer is no link token")
         if not isinstance(expires_at, datetime) or expires_at.tzinfo is None:
             raise OutcomeUnknown("the provider's answer is no link token")
