@@ -147,8 +147,8 @@ async def try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: datetim
         if hindrance == EARLIER_ATTEMPT and payment.status is PaymentStatus.SETTLED:
             raise PaymentNotOurs("the provider says settled of an attempt that had ended before")
         # How much of it each attempt cost is not known, so the book cannot follow, and a person looks.
-        if hindrance == EARLIER_ATTEMPT and (payment.fee_minor or 0) > row.earlier_fees_minor:
-            kept = Money(payment.fee_minor or 0, payment.amount.currency)
+        if hindrance == EARLIER_ATTEMPT and (kept_minor := payment.fee_minor or 0) > row.earlier_fees_minor:
+            kept = Money(kept_minor, payment.amount.currency)
             raise PaymentNotOurs(f"the provider kept {kept} of an attempt that had ended before: it is in no book")
         if not hindrance:
             await follow_payment(tx, row, payment, now)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -35,6 +36,7 @@ from services.transactions.providers.ach_file import NAME as ACH_FILE
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.folders import (
     READING,
+    Folder,
     list_given_names,
     open_folder,
     spell_name,
@@ -94,11 +96,18 @@ async def read_ach_files(dependencies: Dependencies) -> int:
     return read
 
 
+@contextmanager
+def _open_reading(inbound: Path) -> Iterator[tuple[Folder, Folder]]:
+    """The folder that we share, and the one in it from which files are read."""
+    with open_folder(inbound) as shared, shared.open_own(READING) as reading:
+        yield shared, reading
+
+
 def _take(inbound: Path) -> list[Exception]:
     """Moves what lies still to where it is read; what went wrong with each that it could not."""
     faults: list[Exception] = []
     quiet_since = datetime.now(UTC).timestamp() - QUIET_FOR.total_seconds()
-    with open_folder(inbound) as shared, shared.open_own(READING) as reading:
+    with _open_reading(inbound) as (shared, reading):
         for name in shared.list_files():
             try:
                 if not name.startswith(".") and shared.find_time(name) <= quiet_since:
@@ -113,24 +122,24 @@ def _take(inbound: Path) -> list[Exception]:
 
 def _list_taken(inbound: Path) -> list[str]:
     """What is no file is among them, and put away as one that cannot be read."""
-    with open_folder(inbound) as shared, shared.open_own(READING) as reading:
+    with _open_reading(inbound) as (_, reading):
         return reading.list_files()
 
 
 def _read_taken(inbound: Path, name: str) -> bytes | None:
-    with open_folder(inbound) as shared, shared.open_own(READING) as reading:
+    with _open_reading(inbound) as (_, reading):
         return reading.read_whole(name)
 
 
 def _put_away(inbound: Path, name: str, folder: str) -> None:
-    with open_folder(inbound) as shared, shared.open_own(READING) as reading, shared.open_own(folder) as kept:
+    with _open_reading(inbound) as (shared, reading), shared.open_own(folder) as kept:
         reading.put_away(name, kept)
 
 
 def _list_late(inbound: Path) -> list[tuple[str, str]]:
     """What is still there that should have been read, or never will be, and why."""
     now, found = datetime.now(UTC).timestamp(), []
-    with open_folder(inbound) as shared, shared.open_own(READING) as reading:
+    with _open_reading(inbound) as (shared, reading):
         for folder in (shared, reading):
             for name in folder.list_files():
                 with suppress(FileNotFoundError):

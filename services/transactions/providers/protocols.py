@@ -115,7 +115,7 @@ def check_as_ordered(payment: Payment, order: PaymentOrder) -> None:
 
 # What reading an answer raises that is not what it should be, in our code or in a provider's own client: OSError of a
 # time that the operating system cannot spell.
-_NOT_READ = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+NOT_READ = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 
 
 async def ask_provider(asked: Coroutine[Any, Any, T], seconds: float) -> T:
@@ -128,10 +128,9 @@ async def ask_provider(asked: Coroutine[Any, Any, T], seconds: float) -> T:
             return await asked
     except TimeoutError:
         raise OutcomeUnknown("the provider does not answer") from None
-    except _NOT_READ as error:
-        frame = traceback.extract_tb(error.__traceback__)[
-            -1
-        ]  # whose fault it is, ours or the answer's, and of no value
+    except NOT_READ as error:
+        # Whose fault it is, ours or the answer's, without any value of it.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
         log.warning("provider_answer_not_read", cause=type(error).__name__, at=f"{frame.filename}:{frame.lineno}")
         raise OutcomeUnknown("the provider's answer cannot be read") from None
 

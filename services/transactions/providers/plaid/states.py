@@ -13,7 +13,7 @@ from typing import Any, Final
 from services.chassis.values.money import Money
 from services.chassis.values.text import read_text
 from services.transactions.domain.payments import Payment, PaymentStatus
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, Declined, OutcomeUnknown
+from services.transactions.providers.protocols import NOT_READ, TEXT_CHARACTERS_MAX, Declined, OutcomeUnknown
 
 CURRENCY: Final = "USD"
 _DIGITS: Final = 2
@@ -91,7 +91,7 @@ def read_payment(transfer: Mapping[str, Any], is_proof: Callable[[str, str], boo
             gone_minor=0 if status is PaymentStatus.RETURNED else _sum_refunds(transfer),
             is_misused=not reference and not _WORDS.isdisjoint(transfer.get("metadata") or {}),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except NOT_READ:
         raise OutcomeUnknown("the provider's answer is not a payment") from None
 
 

@@ -15,7 +15,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.text import read_text
 from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.payments import Card, Payment, PaymentStatus
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown
+from services.transactions.providers.protocols import NOT_READ, TEXT_CHARACTERS_MAX, OutcomeUnknown
 from services.transactions.providers.stripe.fees import sum_fees
 from services.transactions.providers.stripe.states import ACTION_URL, is_of_ours, read_amount
 
@@ -96,7 +96,7 @@ def read_card_payment(
             card=_read_card(charge),
             fee_minor=sum_fees(amount.currency, charge, disputes),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+    except NOT_READ:
         raise OutcomeUnknown("the provider's answer is not a payment") from None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from services.chassis.process.telemetry import log
-from services.transactions.providers.protocols import EventPage, ProviderEvent, ask_provider
+from services.transactions.providers.protocols import NOT_READ, EventPage, ProviderEvent, ask_provider
 from services.transactions.providers.signatures import read_event
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, read_list
 from services.transactions.providers.stripe.webhooks import find_payment_id
@@ -71,5 +71,5 @@ def _read_events(events: Iterable[dict[str, Any]]) -> Iterator[tuple[ProviderEve
     for each in events:
         try:
             yield read_event(each, find_payment_id), json.dumps(each, default=str).encode()
-        except (ValueError, KeyError, TypeError, RecursionError):  # its payment is looked up, and no other waits for it
+        except NOT_READ:  # its payment is looked up, and no other waits for it
             log.warning("event_not_read", event_id=str(each.get("id")))

@@ -16,7 +16,13 @@ from typing import Any, Final
 from services.chassis.values.money import Money
 from services.chassis.values.text import read_text
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import (
+    NOT_READ,
+    TEXT_CHARACTERS_MAX,
+    Declined,
+    OutcomeUnknown,
+    PaymentOrder,
+)
 from services.transactions.providers.stripe.card_states import WORD
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
 from services.transactions.providers.stripe.fees import EXPANDED, sum_fees
@@ -138,7 +144,7 @@ class CardRefunds:
                 is_misused=not ours and is_of_ours(refund),
                 fee_minor=sum_fees(refund["currency"].upper(), refund),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        except NOT_READ:
             raise OutcomeUnknown("the provider's answer is not a refund") from None
 
     def _is_ours(self, refund: Mapping[str, Any]) -> bool:

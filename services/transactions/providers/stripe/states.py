@@ -14,7 +14,7 @@ from typing import Any, Final
 from services.chassis.values.money import Money
 from services.chassis.values.text import clean_text, read_text
 from services.transactions.domain.payments import Payment, PaymentStatus
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown
+from services.transactions.providers.protocols import NOT_READ, TEXT_CHARACTERS_MAX, OutcomeUnknown
 from services.transactions.providers.stripe.fees import sum_fees
 
 METHOD: Final = "us_bank_account"
@@ -111,7 +111,7 @@ def read_payment(
             payer_action_url=_read_action_url(intent),
             fee_minor=sum_fees(intent["currency"].upper(), intent.get("latest_charge") or {}, disputes),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+    except NOT_READ:
         raise OutcomeUnknown("the provider's answer is not a payment") from None
 
 
