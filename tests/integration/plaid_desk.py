@@ -105,7 +105,8 @@ async def plaid_service(
 ) -> TransactionsHarness:
     """The service over it. What other tests did at the stand-in before counts as read."""
     async with plaid_database.begin_for_all() as tx:
-        await save_cursor(tx, plaid_adapter.feed, Cursor(None, None), str(count_events(plaid_books)), plaid_clock.now())
+        feed, last = plaid_adapter.events.feed, str(count_events(plaid_books))
+        await save_cursor(tx, feed, Cursor(None, None), last, plaid_clock.now())
     settings = ProviderSettings(plaid_base_url=plaid_url, plaid_client_id=CLIENT_ID, plaid_secret=SecretStr(SECRET))
     return TransactionsHarness(
         plaid_database, clock=plaid_clock, provider=plaid_adapter, choice=BY_PLAID, settings=settings

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from services.chassis.data.migrate import begin_incarnation
 from services.chassis.process import loops
 from services.transactions.jobs.read_provider_events import read_provider_events
+from services.transactions.providers.plaid import events
 from services.transactions.store.event_cursors import Cursor, read_cursor
 from tests.integration.plaid_desk import count_events, simulate
 from tests.integration.test_transactions_plaid_events import start
@@ -79,18 +80,25 @@ async def test_a_provider_whose_events_cannot_be_read_keeps_no_other_from_being_
     assert alarms == {}
 
 
+async def test_many_events_are_read_a_page_at_a_time(plaid_service, plaid_url, monkeypatch) -> None:
+    monkeypatch.setattr(events, "EVENTS_MAX", 2)
+    started = await start(plaid_service)
+    simulate(plaid_url, started.provider_reference, "posted", "settled", "funds_available")
+    assert await plaid_service.run(read_provider_events) == 3
+
+
 async def test_a_position_that_was_kept_from_before_a_restore_has_no_event_passed_over(
     plaid_service, plaid_adapter, plaid_urls, plaid_url, plaid_books
 ) -> None:
     """After the restore there is what was written before the backup, and who kept the later row writes it back."""
     started = await start(plaid_service)
     simulate(plaid_url, started.provider_reference, "posted", "settled")
-    kept = await read_cursor(plaid_service.database, plaid_adapter.feed)
+    kept = await read_cursor(plaid_service.database, plaid_adapter.events.feed)
     assert kept.after_id
     await begin_incarnation(plaid_urls.owner_url)
-    assert await read_cursor(plaid_service.database, plaid_adapter.feed) == Cursor(None, kept.version)
+    assert await read_cursor(plaid_service.database, plaid_adapter.events.feed) == Cursor(None, kept.version)
     with capture_logs() as logs:
         assert await plaid_service.run(read_provider_events) >= 2
     assert "plaid" in {each["provider"] for each in logs if each["event"] == "events_lost"}
-    found = await read_cursor(plaid_service.database, plaid_adapter.feed)
+    found = await read_cursor(plaid_service.database, plaid_adapter.events.feed)
     assert found == Cursor(str(count_events(plaid_books)), kept.version + 1)

@@ -10,8 +10,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import PaymentStatus
+from services.transactions.domain.same_day import SameDayWays
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.store import plaid as store
@@ -28,6 +30,7 @@ from tests.integration.plaid_desk import (
     write_past,
 )
 from tests.support.payment_orders import an_order
+from tests.support.transactions import ORG
 from tests.support.vault import build_vault
 
 pytest_plugins = ("tests.integration.plaid_desk",)
@@ -55,6 +58,22 @@ async def test_money_is_drawn_and_paid_and_settles(
     assert (there["description"], there["user"]["legal_name"]) == ("ESCROW DEPOSIT", order.account_holder_name)
     settled = await becomes(plaid, payment.payment_id, PaymentStatus.SETTLED)
     assert replace(settled, status=PaymentStatus.PENDING) == payment
+
+
+@pytest.mark.parametrize(("is_inbound", "amount_minor", "network"), [
+    (True, 100, "ach"),
+    (False, 1_000_000_00, "same-day-ach"),
+    (False, 1_000_000_01, "ach"),
+])  # fmt: skip
+async def test_what_is_to_settle_on_the_same_day_says_so_where_the_network_takes_as_much(
+    plaid_url, plaid_database, plaid_clock, plaid_books, is_inbound, amount_minor, network
+) -> None:
+    ways = SameDayWays(debits=False)
+    adapter = PlaidTransfers(plaid_url, CLIENT_ID, SECRET, plaid_database, plaid_clock, VAULT, same_day=ways)
+    with acting_as(service_principal("transactions", ORG)):
+        payment = await adapter.submit(an_order(is_inbound=is_inbound, amount=Money(amount_minor, "USD")))
+    await adapter.close()
+    assert read(plaid_books, payment.payment_id)["network"] == network
 
 
 @pytest.mark.parametrize("is_inbound", [True, False])

@@ -32,7 +32,7 @@ async def test_keys_that_plaid_refuses_and_a_plaid_that_is_away_are_unknown_and_
     for url, secret in ((plaid_url, "a secret of others"), ("http://127.0.0.1:9", SECRET)):
         adapter = PlaidTransfers(url, CLIENT_ID, secret, plaid_database, plaid_clock, VAULT)
         asked = (adapter.submit(an_order()), adapter.list_payments(order.reference), adapter.get_payment("x"))
-        for call in (*asked, adapter.list_events(0)):
+        for call in (*asked, adapter.events.list_events("0")):
             with pytest.raises(OutcomeUnknown):
                 await call
         await adapter.close()
@@ -59,7 +59,7 @@ async def test_what_is_not_there_and_what_is_no_id_is_no_payment(plaid, payment_
 async def test_an_answer_that_is_not_plaids_proves_nothing(plaid_database, plaid_clock, plaid, status, body) -> None:
     with answering(status, body) as there:
         adapter = PlaidTransfers(there.url, CLIENT_ID, SECRET, plaid_database, plaid_clock, VAULT)
-        for call in (adapter.submit(an_order()), adapter.get_payment("x"), adapter.list_events(0)):
+        for call in (adapter.submit(an_order()), adapter.get_payment("x"), adapter.events.list_events("0")):
             with pytest.raises(OutcomeUnknown):
                 await call
         await adapter.close()
@@ -76,7 +76,7 @@ async def test_whatever_plaid_calls_it_an_id_that_it_refuses_is_of_no_transfer(
         adapter = PlaidTransfers(there.url, CLIENT_ID, SECRET, plaid_database, plaid_clock, VAULT)
         assert await adapter.get_payment("x") is None
         with pytest.raises(OutcomeUnknown):
-            await adapter.list_events(0)
+            await adapter.events.list_events("0")
         await adapter.close()
 
 

@@ -14,7 +14,6 @@ from services.chassis.values.ids import new_id
 from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.jobs.apply_webhooks import apply_webhooks
 from services.transactions.jobs.read_provider_events import read_provider_events
-from services.transactions.providers.plaid import transfers
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import NotAsOrdered
 from services.transactions.store.event_cursors import read_cursor, save_cursor
@@ -210,14 +209,14 @@ async def test_events_that_are_read_again_change_nothing(plaid_service, plaid_ad
     simulate(plaid_url, started.provider_reference, "posted", "settled")
     await plaid_service.work()
     before = await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)
-    last = await read_cursor(plaid_service.database, plaid_adapter.feed)
+    last = await read_cursor(plaid_service.database, plaid_adapter.events.feed)
     async with plaid_service.database.begin_for_all() as tx:
-        earlier, now = str(int(last.after_id) - 3), plaid_service.clock.now()
-        assert await save_cursor(tx, plaid_adapter.feed, last, earlier, now)
+        earlier = str(int(last.after_id) - 3)
+        assert await save_cursor(tx, plaid_adapter.events.feed, last, earlier, plaid_service.clock.now())
     assert await plaid_service.run(read_provider_events) == 0
     await plaid_service.work()
     assert (await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)) == before
-    assert (await read_cursor(plaid_service.database, plaid_adapter.feed)).after_id == last.after_id
+    assert (await read_cursor(plaid_service.database, plaid_adapter.events.feed)).after_id == last.after_id
     assert await count_received(plaid_service) == 3
 
 
@@ -241,9 +240,9 @@ async def test_how_far_events_were_read_is_moved_by_no_login_and_a_late_return_i
     assert await status_of(plaid_service, made) == T.RETURNED
     assert [each["provider"] for each in logs if each["event"] == "events_lost"] == ["plaid"]
     assert "events of plaid lost" in plaid_service.dependencies.alarms
-    with capture_logs() as logs:
+    with capture_logs() as later:
         await plaid_service.work()
-    assert "events_lost" not in {each["event"] for each in logs}, "it is ours again"
+    assert "events_lost" not in str(later), "it is ours again"
 
 
 async def test_processes_that_read_at_once_store_each_event_once_and_lose_none(
@@ -255,14 +254,8 @@ async def test_processes_that_read_at_once_store_each_event_once_and_lose_none(
             simulate(plaid_url, payment.payment_id, "posted", "settled")
     counts = await asyncio.gather(*(plaid_service.run(read_provider_events) for _ in range(6)))
     assert sum(counts) == await count_received(plaid_service) == 9
-    assert (await read_cursor(plaid_service.database, plaid_adapter.feed)).after_id == str(count_events(plaid_books))
-
-
-async def test_many_events_are_read_a_page_at_a_time(plaid_service, plaid_url, monkeypatch) -> None:
-    monkeypatch.setattr(transfers, "EVENTS_MAX", 2)
-    started = await start(plaid_service)
-    simulate(plaid_url, started.provider_reference, "posted", "settled", "funds_available")
-    assert await plaid_service.run(read_provider_events) == 3
+    cursor = await read_cursor(plaid_service.database, plaid_adapter.events.feed)
+    assert cursor.after_id == str(count_events(plaid_books))
 
 
 async def test_an_event_whose_place_somebody_took_is_told_and_applied_all_the_same(
@@ -270,7 +263,8 @@ async def test_an_event_whose_place_somebody_took_is_told_and_applied_all_the_sa
 ) -> None:
     started = await start(plaid_service)
     simulate(plaid_url, started.provider_reference, "posted", "settled")
-    page = await plaid_adapter.list_events((await read_cursor(plaid_service.database, plaid_adapter.feed)).after_id)
+    cursor = await read_cursor(plaid_service.database, plaid_adapter.events.feed)
+    page = await plaid_adapter.events.list_events(cursor.after_id)
     for number, (event, _) in enumerate(page.events):
         await write_past(
             plaid_urls,

@@ -25,6 +25,5 @@ class NoEvents:
 
 def events_of(provider: str, bank: Any) -> PaymentEvents:
     """Those that it keeps, where it is this provider; else none."""
-    if provider == stripe.NAME and isinstance(bank, StripePayments):
-        return bank.events
-    return bank if provider == plaid.NAME and isinstance(bank, PlaidTransfers) else NoEvents()
+    kept = {stripe.NAME: StripePayments, plaid.NAME: PlaidTransfers}
+    return bank.events if provider in kept and isinstance(bank, kept[provider]) else NoEvents()

@@ -36,21 +36,33 @@ class Window:
     settles: time
 
 
-@dataclass(frozen=True, slots=True)
-class SameDay:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SameDayWays:
     """
     Args:
-        debits: Whether what is drawn goes by the windows, and `credits` whether what is paid does.
+        debits: Whether what is drawn is to settle on the same day, and `credits` whether what is paid is.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  # pydantic reads it from the class
-
-    windows: Sequence[Window]
     debits: bool = True
     credits: bool = True
 
     def takes(self, *, is_inbound: bool, amount_minor: int) -> bool:
         return (self.debits if is_inbound else self.credits) and amount_minor <= ENTRY_MINOR_MAX
+
+
+NOT_SAME_DAY: Final = SameDayWays(debits=False, credits=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SameDay(SameDayWays):
+    """
+    Args:
+        windows: By which they leave: whoever makes files says when.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  # pydantic reads it from the class
+
+    windows: Sequence[Window]
 
     def find_fault(self) -> str | None:
         """What of it can never be, if anything is."""

@@ -12,6 +12,7 @@ from services.chassis.data.database import Database
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.clock import Clock
 from services.transactions.domain.rails import RAILS
+from services.transactions.domain.same_day import SameDayWays
 from services.transactions.providers import ach_file, manual, plaid, sandbox, stripe
 from services.transactions.providers.ach_file.config import read_config
 from services.transactions.providers.ach_file.orders import AchFileOrders
@@ -80,7 +81,9 @@ async def open_providers(
         from services.transactions.providers.plaid.transfers import PlaidTransfers
 
         there = settings.plaid_base_url, settings.plaid_client_id, secret
-        asked[plaid.NAME] = events[plaid.NAME] = PlaidTransfers(*there, database, clock, vault)
+        same_day = SameDayWays(debits=settings.plaid_same_day_debits, credits=settings.plaid_same_day_credits)
+        transfers = PlaidTransfers(*there, database, clock, vault, same_day=same_day)
+        asked[plaid.NAME], events[plaid.NAME] = transfers, transfers.events
         name, page = settings.plaid_link_client_name, settings.plaid_link_redirect_url
         links = PlaidLinks(*there, client_name=name, redirect_url=page)
         opened.append(links)

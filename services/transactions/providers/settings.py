@@ -24,6 +24,9 @@ class ProviderSettings(Settings):
     plaid_base_url: str = ""
     plaid_client_id: str = ""
     plaid_secret: SecretStr = SecretStr("")
+    # What settles on the day on which it is ordered: Plaid's fee for it is another one.
+    plaid_same_day_debits: bool = False
+    plaid_same_day_credits: bool = False
     # What a holder reads when signing in to a bank by Link, and where a bank sends the holder back to.
     plaid_link_client_name: str = "RealCo"
     plaid_link_redirect_url: str = ""

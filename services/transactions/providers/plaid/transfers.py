@@ -11,7 +11,6 @@ bear it is none of ours. Source: plaid.com/docs/transfer/creating-transfers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
@@ -21,7 +20,6 @@ from plaid.model.transfer_authorization_create_request import TransferAuthorizat
 from plaid.model.transfer_authorization_idempotency_key import TransferAuthorizationIdempotencyKey
 from plaid.model.transfer_authorization_user_in_request import TransferAuthorizationUserInRequest
 from plaid.model.transfer_create_request import TransferCreateRequest
-from plaid.model.transfer_event_sync_request import TransferEventSyncRequest
 from plaid.model.transfer_get_request import TransferGetRequest
 from plaid.model.transfer_metadata import TransferMetadata
 from plaid.model.transfer_migrate_account_request import TransferMigrateAccountRequest
@@ -31,13 +29,14 @@ from plaid.model.transfer_type import TransferType
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
-from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
-from services.chassis.values.text import clean_text, read_text
+from services.chassis.values.text import read_text
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment, find_difference
 from services.transactions.domain.plaid import PlaidItem, PlaidTransfer
+from services.transactions.domain.same_day import NOT_SAME_DAY, SameDayWays
 from services.transactions.providers.plaid.client import PlaidClient, Refused
+from services.transactions.providers.plaid.events import PlaidEvents
 from services.transactions.providers.plaid.states import (
     CURRENCY,
     build_refused,
@@ -49,11 +48,9 @@ from services.transactions.providers.plaid.states import (
 from services.transactions.providers.protocols import (
     TEXT_CHARACTERS_MAX,
     Declined,
-    EventPage,
     NotAsOrdered,
     OutcomeUnknown,
     PaymentOrder,
-    ProviderEvent,
     ask_provider,
 )
 from services.transactions.store import plaid as store
@@ -61,7 +58,6 @@ from services.transactions.vault import KeyMissing, TokenFor, Vault, VaultError
 
 R = TypeVar("R")
 
-EVENTS_MAX: Final = 100
 # Of an idempotency key, and of what stands on the holder's statement.
 _KEY_CHARACTERS_MAX: Final = 50
 _DESCRIPTION_CHARACTERS_MAX: Final = 15
@@ -73,6 +69,7 @@ class PlaidTransfers:
         base_url: Of Plaid, or of a stand-in.
         database: With the clock, keeps what Plaid authorized.
         vault: Seals the tokens of bank accounts; its codes over what was ordered nobody else makes.
+        same_day: What is to settle on the day on which it is ordered, where Plaid has it in time.
         timeout_seconds: Of all that is asked for one answer, so that it comes within the lease of who waits for it.
     """
 
@@ -85,13 +82,16 @@ class PlaidTransfers:
         clock: Clock,
         vault: Vault,
         *,
+        same_day: SameDayWays = NOT_SAME_DAY,
         timeout_seconds: float = 6,
     ) -> None:
-        self.feed = f"{base_url.rstrip('/')} {client_id}"
         self._client = PlaidClient(base_url.rstrip("/"), client_id, secret, timeout_seconds)
+        feed = f"{base_url.rstrip('/')} {client_id}"
+        self.events = PlaidEvents(self._client, feed, timeout_seconds=timeout_seconds)
         self._database = database
         self._clock = clock
         self._vault = vault
+        self._same_day = same_day
         self._timeout_seconds = timeout_seconds
 
     async def close(self) -> None:
@@ -106,16 +106,6 @@ class PlaidTransfers:
 
     async def get_payment(self, payment_id: str) -> Payment | None:
         return await self._within(self._get_payment(payment_id))
-
-    async def begin(self) -> EventPage:
-        return await self.list_oldest()
-
-    async def list_oldest(self) -> EventPage:
-        return await self._within(self._list_events(0))
-
-    async def list_events(self, after_id: str) -> EventPage:
-        """What became of transfers after the event with this number, in its order. Raises OutcomeUnknown."""
-        return await self._within(self._list_events(int(after_id)))
 
     async def _within(self, asked: Coroutine[Any, Any, R]) -> R:
         try:
@@ -194,11 +184,12 @@ class PlaidTransfers:
 
     async def _authorize(self, order: PaymentOrder, account_id: str, token: str, number: int) -> PlaidTransfer:
         """Raises: Declined."""
+        is_same_day = self._same_day.takes(is_inbound=order.is_inbound, amount_minor=order.amount.amount_minor)
         asked = TransferAuthorizationCreateRequest(
             access_token=token,
             account_id=account_id,
             type=TransferType("debit" if order.is_inbound else "credit"),
-            network=TransferNetwork("ach"),
+            network=TransferNetwork("same-day-ach" if is_same_day else "ach"),
             ach_class=ACHClass(_choose_class(order)),
             amount=spell_amount(order.amount),
             user=TransferAuthorizationUserInRequest(legal_name=order.account_holder_name),
@@ -338,23 +329,6 @@ class PlaidTransfers:
     def _read(self, answer: Mapping[str, Any]) -> Payment:
         return read_payment(answer.get("transfer") or {}, self._vault.is_proof)
 
-    async def _list_events(self, after_id: int) -> EventPage:
-        asked = TransferEventSyncRequest(after_id=after_id, count=EVENTS_MAX)
-        answer = await self._client.call(self._client.api.transfer_event_sync, asked)
-        events, numbered = answer.get("transfer_events"), {}
-        if not isinstance(events, list):
-            raise OutcomeUnknown("the provider's answer is no list of events")
-        for each in events:
-            try:
-                numbered[int(each["event_id"])] = each
-            except (KeyError, ValueError, TypeError):
-                log.warning("event_not_read", event_id="")
-        if events and not numbered:
-            raise OutcomeUnknown("none of the provider's events has a number")
-        later, has_more = sorted(number for number in numbered if number > after_id), bool(answer.get("has_more"))
-        told = [event for number in later if (event := _read_event(number, numbered[number])) is not None]
-        return EventPage(told, str(later[-1] if later else after_id), has_more and bool(later))
-
     async def _order(self, ask: Any, asked: Any) -> dict[str, Any]:
         """Raises: Declined: Plaid refuses what was ordered."""
         try:
@@ -371,21 +345,6 @@ def _describe(order: PaymentOrder) -> str:
     """What the holder reads; what is presented again says so. Source: plaid.com/docs/transfer/troubleshooting."""
     again = order.presentment - 1
     return f"Retry {again}" if again else order.description[:_DESCRIPTION_CHARACTERS_MAX]
-
-
-def _read_event(number: int, event: Mapping[str, Any]) -> tuple[ProviderEvent, bytes] | None:
-    """Of sweeps, which are about many transfers, it names none: those are only stored. None of what names a transfer
-    that cannot be one of ours; of one that can be, whatever else it says is no reason not to look at it.
-    """
-    try:
-        transfer_id = read_text(event.get("transfer_id") or "", TEXT_CHARACTERS_MAX // 2, empty=True)
-    except ValueError:
-        log.warning("event_not_read", event_id=str(number))
-        return None
-    kind = clean_text(str(event.get("event_type")), TEXT_CHARACTERS_MAX // 2)
-    # Numbers begin anew with other keys; a transfer's id is nobody else's.
-    told = ProviderEvent(f"transfer-event:{number}:{transfer_id}", f"transfer.{kind}", transfer_id)
-    return told, json.dumps(event, default=str).encode()
 
 
 def _choose_class(order: PaymentOrder) -> str:
