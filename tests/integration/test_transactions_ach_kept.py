@@ -1,7 +1,8 @@
-"""What becomes of a file for the bank that something keeps from leaving."""
+"""What is kept of a file for the bank, and what becomes of one that something keeps from leaving."""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 
 from services.transactions.tables.ach import ach_entries, ach_files
+from services.transactions.tables.metadata import metadata
 from tests.integration.ach_desk import CUT_OFF, T, be_kept_from_leaving, leave, order
 from tests.integration.test_transactions_ach_files import NEXT_DAY, SETTLED, come_back, status_of
 from tests.support.ach import Sent, list_sent
@@ -83,3 +85,17 @@ async def test_a_file_of_which_nothing_is_wanted_any_more_never_leaves(service, 
     assert [await status_of(service, each) for each in ordered] == [T.FAILED] * 2
     async with service.database.begin(ADMIN.org_id) as tx:
         assert await tx.scalar(sa.select(ach_files.c.status).where(ach_files.c.org_id == ADMIN.org_id)) == "WITHDRAWN"
+
+
+async def test_nothing_that_is_kept_of_a_file_lets_anybody_try_which_numbers_are_in_it(service, folders) -> None:
+    """All else in it stands in the tables, so a digest that anybody makes is found by trying each number."""
+    await order(service)
+    await leave(service)
+    [content] = folders.sent
+    plain = {hashlib.new(name, content).hexdigest() for name in ("md5", "sha1", "sha256", "sha512", "sha3_256")}
+    kept = ""
+    async with service.database.begin_for_all() as tx:
+        for table in metadata.sorted_tables:
+            kept += str((await tx.execute(sa.text(f"SELECT t::text FROM {table.name} t"))).all())
+    assert "achf_" in kept
+    assert [each for each in plain if each in kept] == []

@@ -129,7 +129,7 @@ class AchFile:
     entry_count: int
     debit_minor: int
     credit_minor: int
-    digest: str | None = None  # SHA-256 of what was released
+    digest: str | None = None  # as the vault makes it, of what was released
     leaves_by: datetime | None = None
     settles_at: datetime | None = None
     is_acknowledged: bool

@@ -14,7 +14,6 @@ in two folders of ours beside it. What cannot be looked at is not ours.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,6 +41,7 @@ from services.transactions.providers.ach_file.folders import (
 )
 from services.transactions.store import ach
 from services.transactions.store.exceptions import was_reported
+from services.transactions.vault import Vault
 
 LIES_TOO_LONG = timedelta(hours=4)
 _PART = re.compile(r"\.(.+)\.part")
@@ -51,7 +51,8 @@ class _Found(NamedTuple):
     """
     Args:
         raw_name: As it lies there.
-        digest: SHA-256; empty of what has no name of ours, is no file, too large to be one of ours, or cannot be read.
+        digest: As the vault makes it; empty of what has no name of ours, is no file, too large to be one of ours, or
+            cannot be read.
     """
 
     raw_name: str
@@ -82,7 +83,7 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
     ids = sorted({each.ach_file_id for each in listed} - {""})
     rows, altered = await ach.list_anybodys_files(dependencies.database, ids)
     made = {file.ach_file_id: (org_id, file) for org_id, file in rows}
-    found = await asyncio.to_thread(_read_named_as_ours, outbound, listed, made)
+    found = await asyncio.to_thread(_read_named_as_ours, dependencies.vault, outbound, listed, made)
     strange = {each for each in found if not _is_ours(each, made, now)}
     gone = {each for each in strange if await asyncio.to_thread(_is_gone, outbound, each)}  # it was moved on meanwhile
     foreign = [each for each in found if each in strange and each not in gone]
@@ -190,8 +191,7 @@ def _find_owner(found: _Found, made: _Made) -> str | None:
 async def _report(
     dependencies: Dependencies, owner: str | None, kind: ExceptionKind, found: _Found, cause: str
 ) -> None:
-    about, more = About(file_name=found.name), {"sha256": found.digest, "ach_file_id": found.ach_file_id}
-    await report_apart(dependencies, owner, kind, about, cause, **more)
+    await report_apart(dependencies, owner, kind, About(file_name=found.name), cause, ach_file_id=found.ach_file_id)
 
 
 async def _note_where(
@@ -227,10 +227,6 @@ async def _note_where(
             await ach.FILES.save(tx, locked, seen, dependencies.clock.now())
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _list_all(outbound: Path) -> list[_Found]:
     """All that lies there, by name. Raises: OSError: of the folder itself."""
     found = []
@@ -246,7 +242,7 @@ def _list_all(outbound: Path) -> list[_Found]:
     return found
 
 
-def _read_named_as_ours(outbound: Path, listed: Sequence[_Found], made: _Made) -> list[_Found]:
+def _read_named_as_ours(vault: Vault, outbound: Path, listed: Sequence[_Found], made: _Made) -> list[_Found]:
     """Without those that were fetched or moved meanwhile. What has another name is not read: it would cost time, in
     which what is foreign lies before the bank.
     """
@@ -254,7 +250,7 @@ def _read_named_as_ours(outbound: Path, listed: Sequence[_Found], made: _Made) -
     for each in listed:
         with suppress(FileNotFoundError):
             content = _read(outbound, each) if _is_named_as_ours(each, made) else None
-            found.append(each if content is None else each._replace(digest=_digest(content)))
+            found.append(each if content is None else each._replace(digest=vault.blind_file(content)))
     return found
 
 

@@ -8,7 +8,6 @@ folder, said to be released, and then moved there in one step: so it is released
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -292,7 +291,8 @@ async def _release(
             return False  # another has left something out of it
         # Behind the lock: a copy that were staged later would be moved to the bank as well.
         await asyncio.to_thread(stage, outbound, name, content)
-        released = replace(locked, status=FileStatus.RELEASED, digest=hashlib.sha256(content).hexdigest())
+        digest = dependencies.vault.blind_file(content)
+        released = replace(locked, status=FileStatus.RELEASED, digest=digest)
         await ach.FILES.save(tx, locked, released, dependencies.clock.now())
     return True
 
