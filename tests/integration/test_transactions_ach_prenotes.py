@@ -8,12 +8,14 @@ from datetime import date, datetime, timedelta
 import achkit
 import pytest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1.exceptions_pb2 import PaymentException
 
 from services.chassis.values.calendar import add_banking_days
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
 from tests.support.ach import Sent, build_returns, list_sent
+from tests.support.exceptions import list_exceptions
 from tests.support.transactions import ADMIN, TransactionsHarness
 
 pytest_plugins = ("tests.integration.ach_desk",)
@@ -125,3 +127,18 @@ async def test_a_notice_of_change_that_a_prenote_brings_is_as_any_other(service,
     ]
     await fetch(service, folders, cut_off_on(add_banking_days(SETTLED, 3)))
     assert (await service.get(deposit.transaction_id)).status == T.FAILED, "who draws names the other one"
+
+
+async def test_a_bank_that_says_nothing_of_the_account_is_asked_once_more_and_no_more(service, folders) -> None:
+    deposit, _ = await order(service)
+    asked = CUT_OFF.date(), add_banking_days(CUT_OFF.date(), 2)  # what comes back is made anew for the next cut-off
+    for day, code in zip(asked, ("R06", "R24"), strict=True):
+        [debit] = [each for each in await fetch(service, folders, cut_off_on(day)) if each.code == "28"]
+        back = add_banking_days(day, 1)
+        await come_back(service, folders, debit, code, back)
+        await fetch(service, folders, cut_off_on(back))
+    seen = await service.get(deposit.transaction_id)
+    assert (seen.status, seen.failure.metadata["network_code"]) == (T.FAILED, "R24")
+    [told] = await list_exceptions(service)
+    assert (told.kind, told.bank_account_id) == (PaymentException.RETURN_TO_REVIEW, deposit.bank_account_id)
+    assert (told.occurrence_count, told.cause) == (1, "R24, of a prenote: duplicate entry")

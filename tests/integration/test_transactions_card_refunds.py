@@ -184,6 +184,8 @@ async def test_a_refund_that_fails_has_come_back_and_is_sent_again(service, url,
     assert (await service.get(paid.transaction_id)).status == T.COMPLETED
     again = await give_back(service, paid)
     assert again.refunded_transaction_id == paid.transaction_id
+    await wait_for(service, again, T.PENDING_APPROVAL)
+    await service.grant(await service.waiting(again.transaction_id))
     await wait_for(service, again, T.RETURNED)
     assert len(await list_refunds(url, books, paid)) == 2
 

@@ -15,7 +15,13 @@ from services.transactions.commands import exceptions
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
-from services.transactions.domain.types import REFUND_BY_HAND, REFUND_IN_QUESTION, REFUND_NOT_RECEIVED, REFUND_REJECTED
+from services.transactions.domain.types import (
+    REFUND_BY_HAND,
+    REFUND_CAME_BACK,
+    REFUND_IN_QUESTION,
+    REFUND_NOT_RECEIVED,
+    REFUND_REJECTED,
+)
 from tests.support.arrivals import confirm
 from tests.support.exceptions import list_exceptions, resolve
 from tests.support.transactions import CHECKER, DISTRIBUTIONS, ORG, TransactionsHarness, usd
@@ -260,6 +266,29 @@ async def test_an_exception_about_a_contribution_that_one_person_resolved_has_it
     service.clock.advance(timedelta(days=400))
     waiting = await refund(service, paid, amount=usd(50_00), approved=True)
     assert waiting.status == T.PENDING_APPROVAL
+
+
+@pytest.mark.parametrize("days", [0, 10], ids=["at once", "after it was final"])
+async def test_a_refund_that_is_said_to_have_come_back_is_made_again_by_two_persons_word(
+    service: TransactionsHarness, days: int
+) -> None:
+    """Who writes the bank's files could say so of one that was paid, and who gains would be paid once more."""
+    paid = await contribute(service, "02", amount=usd(50_00))
+    service.clock.advance(timedelta(days=65))
+    await service.work()
+    first = await refund(service, paid, amount=usd(50_00), approved=True)
+    service.bank.report(first.transaction_id, PaymentStatus.SETTLED)
+    await service.work(hurried=True)
+    service.clock.advance(timedelta(days=days))
+    await service.work(hurried=True)
+    service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R03")
+    await service.hook("evt_back", (await service.get(first.transaction_id)).provider_reference)
+    await service.work()
+    assert (await service.get(first.transaction_id)).status == T.RETURNED
+    assert ["after the last day" in each.cause for each in await list_exceptions(service)] == [True] * bool(days)
+    again = await refund(service, paid, amount=usd(50_00), approved=True)
+    assert again.status == T.PENDING_APPROVAL
+    assert days or REFUND_CAME_BACK in str((await service.waiting(again.transaction_id)).explanations)
 
 
 async def test_whoever_is_paid_does_not_overrule_a_no_by_asking_again(service: TransactionsHarness) -> None:

@@ -75,6 +75,8 @@ def back(code: str, entry: AchEntry = PRENOTE) -> Sent:
         ([back("R03")], FRIDAY, Standing.REFUSED),
         ([sent(DEBIT), back("R02")], FRIDAY, Standing.REFUSED),
         ([back("R06")], FRIDAY, Standing.UNKNOWN),
+        ([back("R06"), back("R24")], FRIDAY, Standing.REFUSED),
+        ([back("R06"), sent(replace(PRENOTE, created_at=LEFT + timedelta(days=1)))], FRIDAY, Standing.KNOWN),
         ([back("R01", DEBIT)], FRIDAY, Standing.UNKNOWN),
     ],
     ids=[
@@ -87,6 +89,7 @@ def back(code: str, entry: AchEntry = PRENOTE) -> Sent:
             "not long enough",
         ),
         *("its file was rejected", "it was withdrawn", "it came back", "and a debit did not", "for another reason"),
+        *("twice for another reason", "and then it did not"),
         "a debit came back",
     ],
 )

@@ -45,6 +45,7 @@ from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNot
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import (
     REFUND_BY_HAND,
+    REFUND_CAME_BACK,
     REFUND_IN_QUESTION,
     REFUND_NOT_KNOWN,
     REFUND_NOT_RECEIVED,
@@ -244,6 +245,8 @@ def _find_doubt(
         return REFUND_IN_QUESTION
     if item.investment_id in given_back.rejected:
         return REFUND_REJECTED  # whoever asks for it again, or approved it before, does not overrule them
+    if item.investment_id in given_back.came_back:
+        return REFUND_CAME_BACK  # that may be somebody's word alone, and then who gains is paid once more
     if order.refund_approved:
         return None  # they read what was posted by hand, and how much goes back
     gone_minor = given_back.of_investments[item.investment_id]

@@ -243,11 +243,11 @@ async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetim
         first_presented_at=row.first_presented_at or row.created_at,
         next_attempt_at=next_attempt_at,
     )
-    failure = _build_failure(payment, retryable=again)
+    failure, was_final = _build_failure(payment, retryable=again), row.is_final
     note = spell_failure(failure)
     lost = {} if payment.dispute is None else payment.dispute.list_changes()
     row = await moves.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, failure=failure, **lost)
-    await _apply_return_code(tx, row, payment.return_code, now)
+    await _apply_return_code(tx, row, payment.return_code, now, is_late=was_final)
     if not again:
         return row
     note = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
@@ -287,12 +287,17 @@ def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
     return Failure(code, name, retryable, {NETWORK_CODE: payment.return_code})
 
 
-async def _apply_return_code(tx: Tx, row: Transaction, code: str, now: datetime) -> None:
+async def _apply_return_code(tx: Tx, row: Transaction, code: str, now: datetime, *, is_late: bool = False) -> None:
+    """
+    Args:
+        is_late: It came back after the last day on which its bank may send it back.
+    """
     meaning = find_return_code(code) if code else None
     if meaning is None:
         return
     if meaning.blocks and row.bank_account_id and row.account_number_digest:
         await forbid_bank_account(tx, row.party_id, row.bank_account_id, row.account_number_digest, code, now)
-    if meaning.review:
+    if meaning.review or is_late:
         about = describe_transaction(row, row.provider_reference)
-        await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, f"{code}: {meaning.name}", now)
+        late = ", after the last day on which its bank may send it back" if is_late else ""
+        await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, f"{code}: {meaning.name}{late}", now)

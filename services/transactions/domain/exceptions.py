@@ -116,9 +116,10 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
     ),
     ExceptionKind.RETURN_TO_REVIEW: Description(
         Severity.MEDIUM,
-        ("transaction_id",),
+        ("transaction_id", "bank_account_id"),
         "A bank sent a payment back for a reason that no rule of ours decides: R16 (frozen, perhaps by law), R17, R24"
-        " (a duplicate, says the bank), or a code that we do not know. The return is booked.",
+        " (a duplicate, says the bank), or a code that we do not know; or after the last day on which it may. The"
+        " return is booked. Or it sent a prenote back for such a reason.",
         "Ask the bank or the party why, before anything is drawn from that account or paid to it again.",
     ),
     ExceptionKind.WEBHOOK_FAILED: Description(

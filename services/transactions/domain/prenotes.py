@@ -18,7 +18,7 @@ from services.transactions.domain.returns import NETWORK_CODE, Action, find_retu
 
 DESCRIPTION: Final = "PRENOTE"
 _DAYS: Final = 3
-# What a bank sends back for another reason than the account.
+# What a bank sends back for another reason than the account: it is asked once more, and no more.
 _OF_NO_ACCOUNT: Final = frozenset({Action.AGREED, Action.INCIDENT})
 
 Sent = tuple[AchEntry, AchFile | None]  # an entry, and the file that it was put into
@@ -45,13 +45,15 @@ def judge_account(earlier: Iterable[Sent], before: datetime, confirmed_at: datet
         before: The cut-off for which it is asked: what waits leaves at one.
         confirmed_at: When persons confirmed the account last, who knew what had come back by then.
     """
-    found = [each for each in earlier if not _says_nothing(*each, confirmed_at)]
-    prenotes = sorted((each for each in found if each[0].is_prenote), key=lambda each: each[0].created_at)
-    if prenotes and prenotes[-1][0].status is EntryStatus.RETURNED:
-        return Judgement(Standing.REFUSED, prenotes[-1][0].return_code or "")
+    seen = [each for each in earlier if _was_seen(*each, confirmed_at)]
+    asked = sorted((entry for entry, _ in seen if entry.is_prenote), key=lambda each: each.created_at)
+    back = [each for each in asked if each.status is EntryStatus.RETURNED]
+    if back and back[-1] is asked[-1] and (len(back) > 1 or not _is_of_no_account(back[-1])):
+        return Judgement(Standing.REFUSED, back[-1].return_code or "")
+    found = [(entry, file) for entry, file in seen if not _is_of_no_account(entry)]
     if any(_has_stayed(*each, before) for each in found):
         return Judgement(Standing.KNOWN)
-    return Judgement(Standing.ASKED if prenotes else Standing.UNKNOWN)
+    return Judgement(Standing.ASKED if any(entry.is_prenote for entry, _ in found) else Standing.UNKNOWN)
 
 
 def build_failure(return_code: str) -> Failure:
@@ -60,13 +62,16 @@ def build_failure(return_code: str) -> Failure:
     return Failure("INVALID_PAYMENT_DATA", message, retryable=False, metadata={NETWORK_CODE: return_code})
 
 
-def _says_nothing(entry: AchEntry, file: AchFile | None, confirmed_at: datetime | None) -> bool:
-    """Whether no bank of an account ever saw it, or what the bank said is not of the account or is over."""
+def _was_seen(entry: AchEntry, file: AchFile | None, confirmed_at: datetime | None) -> bool:
+    """Whether the bank of an account saw it, or will, and what the bank said is not over."""
     if entry.status is EntryStatus.RETURNED:
-        is_over = confirmed_at is not None and entry.updated_at < confirmed_at
-        return is_over or find_return_code(entry.return_code or "").action in _OF_NO_ACCOUNT
+        return confirmed_at is None or entry.updated_at >= confirmed_at
     is_rejected = file is not None and file.status is FileStatus.REJECTED
-    return is_rejected or entry.status is EntryStatus.WITHDRAWN
+    return not is_rejected and entry.status is not EntryStatus.WITHDRAWN
+
+
+def _is_of_no_account(entry: AchEntry) -> bool:
+    return entry.status is EntryStatus.RETURNED and find_return_code(entry.return_code or "").action in _OF_NO_ACCOUNT
 
 
 def _has_stayed(entry: AchEntry, file: AchFile | None, before: datetime) -> bool:

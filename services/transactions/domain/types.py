@@ -20,6 +20,7 @@ REFUND_NOT_FINAL = "the bank may still take back the money that is refunded"
 REFUND_NOT_RECEIVED = "a refund is more than what was received, less what a closing took and what went back"
 REFUND_BY_HAND = "persons posted some of the money that is refunded by hand"
 REFUND_IN_QUESTION = "an exception is, or was, open that is, or may be, about the money that is refunded"
+REFUND_CAME_BACK = "an earlier refund of the investment came back, as its bank or provider says"
 REFUND_REJECTED = "a second person said no to an earlier refund of the investment"
 REFUND_NOT_KNOWN = "somebody altered in the database what the party paid in"
 

@@ -272,6 +272,9 @@ async def _record(
         cause = f"The bank says {returned.code} of what had come back as {entry.return_code}."
         await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
         return None
+    meaning = find_return_code(returned.code)
+    if entry.is_prenote and meaning.review:  # of a payment its transaction has it told
+        await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, f"{returned.code}, of a prenote: {meaning.name}", now)
     back = replace(
         entry, status=EntryStatus.RETURNED, return_code=returned.code, returned_on=min(file.created_on, now.date())
     )
