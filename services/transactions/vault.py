@@ -158,7 +158,7 @@ class Vault:
         return self._blind(text.encode())
 
     def blind_file(self, content: bytes) -> str:
-        """The same of a file that holds account numbers: who knows the rest of it would try each against a plain digest.
+        """The same of a file with account numbers: by a plain digest, who knows the rest of it would try them all.
 
         Raises: KeyMissing.
         """

@@ -31,7 +31,7 @@ from tests.integration.stripe_desk import (
     start,
     told_of,
 )
-from tests.support.exceptions import count_found
+from tests.support.exceptions import count_found, list_exceptions
 from tests.support.payment_orders import an_order
 from tests.support.servers import tamper
 from tests.support.transactions import ADMIN, TransactionsHarness
@@ -91,6 +91,31 @@ async def test_what_is_disputed_is_not_still_there_and_what_is_lost_has_come_bac
     await service.work(hurried=True)
     back = await service.get(seen.transaction_id)
     assert (back.status, back.failure.metadata["network_code"]) == (T.RETURNED, "R17"), "a person looks"
+
+
+@pytest.mark.parametrize(("amounts", "refunded", "status", "cause"), [
+    ([1], 0, T.SETTLED, "0.01 USD of it was paid back"),
+    ([250_00], 0, T.SETTLED, "250.00 USD of it was paid back"),
+    ([100_00, 100_00], 0, T.RETURNED, "it came back, and 100.00 USD was paid back"),
+    ([100_00], 100_00, T.RETURNED, "it came back, and 100.00 USD was paid back"),
+])  # fmt: skip
+async def test_what_was_taken_back_of_a_debit_besides_the_whole_of_it_once_is_told(
+    service, stripe, url, books, amounts, refunded, status, cause
+) -> None:
+    seen = await settle(service, stripe, url)
+    charge = read(books, seen.provider_reference)["latest_charge"]
+    for amount in amounts:
+        lost = await stripe.submit(an_order("000555555559"))
+        confirm(url, lost.payment_id)
+        await becomes(stripe, lost.payment_id, PaymentStatus.RETURNED)
+        [dispute] = await list_disputes(url, read(books, lost.payment_id)["latest_charge"])
+        alter(books, dispute["id"], status="lost", charge=charge, amount=amount)
+    alter(books, charge, disputed=True, amount_refunded=refunded)
+    service.clock.set(seen.return_risk_end_time.ToDatetime().astimezone(service.clock.now().tzinfo))
+    await service.work(hurried=True)
+    assert (await service.get(seen.transaction_id)).status == status
+    [told] = await list_exceptions(service, kind=["PAYMENT_NOT_OURS"])
+    assert told.cause.startswith(cause)
 
 
 async def list_disputes(url, charge):

@@ -122,7 +122,8 @@ def test_what_is_no_transfer_proves_nothing(wrong: dict[str, Any]) -> None:
 )
 def test_what_is_refunded_is_gone(statuses: list[str], gone_minor: int) -> None:
     refunds = [{"amount": "0.25", "status": status} for status in statuses]
-    assert read_payment(a_transfer(status="settled", refunds=refunds), VAULT.is_proof).gone_minor == gone_minor
+    for status in ("settled", "returned"):
+        assert read_payment(a_transfer(status=status, refunds=refunds), VAULT.is_proof).gone_minor == gone_minor
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,14 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
     if is_fee_absurd(payment):  # the money is where it is all the same
         error = PaymentNotOurs("the provider says that it kept more of it than there was")
         await report_not_ours(tx, row, payment, error, now)
+    if payment.gone_minor:  # nor does more that is gone keep the return from the book
+        error = PaymentNotOurs(f"it came back, and {_spell_gone(payment)} was paid back or is disputed at the provider")
+        await report_not_ours(tx, row, payment, error, now)
     return row
+
+
+def _spell_gone(payment: Payment) -> Money:
+    return Money(payment.gone_minor, payment.amount.currency)
 
 
 def _list_settled_facts(row: Transaction, payment: Payment) -> dict[str, Any]:
@@ -173,9 +180,8 @@ def find_objection(row: Transaction, payment: Payment, now: datetime) -> str:
         return "it had come back, and was drawn again at the provider"
     if is_won_again(payment.dispute, row.dispute_reference, row.dispute_status):
         return "a dispute that was lost is not lost any more: its money is with the provider, and in no book"
-    if payment.gone_minor:
-        gone = Money(payment.gone_minor, payment.amount.currency)
-        return f"{gone} of it was paid back at the provider, or is disputed there"
+    if payment.gone_minor and payment.status is not PaymentStatus.RETURNED:
+        return f"{_spell_gone(payment)} of it was paid back at the provider, or is disputed there"
     if is_contradiction(payment.status, row.status, now - row.updated_at):
         return f"the provider says {payment.status} of a transaction that is {row.status}"
     return ""

@@ -45,7 +45,7 @@ class Payment:
     return_code: str = ""  # of a debit or credit by ACH
     decline_code: str = ""  # of a card: in a word, why its bank refused the payment, or the refund
     reason: str = ""
-    gone_minor: int = 0  # of what had arrived: paid back there, or disputed, and no return
+    gone_minor: int = 0  # of what had arrived: paid back there, or disputed, besides its return
     is_drawn_again: bool = False  # it had come back, and somebody there had it tried once more
     is_misused: bool = False  # it bears words of ours, and is not what we ordered by them
     payer_action_url: str = ""  # where the payer has to confirm it, while it is pending

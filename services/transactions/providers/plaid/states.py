@@ -88,7 +88,7 @@ def read_payment(transfer: Mapping[str, Any], is_proof: Callable[[str, str], boo
             changed_at=None,  # it does not say: only its events do
             return_code=code,
             reason=code,
-            gone_minor=0 if status is PaymentStatus.RETURNED else _sum_refunds(transfer),
+            gone_minor=_sum_refunds(transfer),
             is_misused=not reference and not _WORDS.isdisjoint(transfer.get("metadata") or {}),
         )
     except NOT_READ:

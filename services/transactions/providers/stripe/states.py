@@ -105,7 +105,7 @@ def read_payment(
             changed_at=None if seconds is None else datetime.fromtimestamp(seconds, UTC),
             return_code=code,
             reason=clean_text(code, TEXT_CHARACTERS_MAX),
-            gone_minor=0 if status is PaymentStatus.RETURNED else _sum_gone(intent, disputes),
+            gone_minor=_sum_gone(intent, disputes),
             is_drawn_again=status is not PaymentStatus.RETURNED and any(each["status"] == "failed" for each in charges),
             is_misused=not ours and is_of_ours(intent),
             payer_action_url=_read_action_url(intent),
@@ -135,11 +135,19 @@ def pays_others(intent: Mapping[str, Any]) -> bool:
     return any(each.get(name) for each in found for name in _PAYS_OTHERS)
 
 
+def _find_return(intent: Mapping[str, Any], disputes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The dispute by which all of it was taken back. By one of another amount nothing has come back: a person looks."""
+    whole = (each for each in disputes if each["status"] == _LOST and int(each["amount"]) == int(intent["amount"]))
+    return next(whole, None) if intent["status"] == "succeeded" else None
+
+
 def _sum_gone(intent: Mapping[str, Any], disputes: Sequence[Mapping[str, Any]]) -> int:
-    """What was paid back at Stripe, or is withheld there: the book knows nothing of it."""
-    charge = intent.get("latest_charge") or {}
+    """What was paid back at Stripe, or is withheld there, besides what came back: the book knows nothing of it."""
+    charge, returned = intent.get("latest_charge") or {}, _find_return(intent, disputes)
     refunded = int(charge.get("amount_refunded") or 0) if isinstance(charge, dict) else 0
-    return refunded + sum(int(each["amount"]) for each in disputes if each["status"] not in _OVER)
+    return refunded + sum(
+        int(each["amount"]) for each in disputes if each["status"] not in _OVER and each is not returned
+    )
 
 
 def _read_state(
@@ -147,7 +155,7 @@ def _read_state(
 ) -> tuple[PaymentStatus, str, int | None]:
     """How it stands, the bank's code where it sent the money back, and when that was (Unix time), as far as said."""
     charge = intent.get("latest_charge") or {}
-    lost = next((each for each in disputes if each["status"] == _LOST), None)
+    lost = _find_return(intent, disputes)
     match intent["status"]:
         case "succeeded" if lost is not None:
             return PaymentStatus.RETURNED, _find_code(lost.get("network_reason_code"), lost["reason"]), lost["created"]
