@@ -19,6 +19,7 @@ from services.transactions.domain.refusals import WebhookSignatureInvalid
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.providers.stripe.cards import PAGE_EXPANDED
+from services.transactions.providers.stripe.client import read_whole_list
 from services.transactions.providers.stripe.payments import INTENT_EXPANDED, StripePayments
 from tests.e2e.providers import PLAID_KEY_ID, Plaid, event
 from tests.integration.stripe_desk import API_KEY, RETURN_URL, VAULT, alter, becomes, confirm, pay, read
@@ -122,6 +123,14 @@ async def test_what_is_no_answer_of_stripe_is_not_known(status: int) -> None:
 
 
 @WAYS
+@pytest.mark.parametrize("has_more", [True, 1, "x", {}])
+def test_a_part_of_a_list_of_stripe_says_nothing_for_certain(has_more: object) -> None:
+    """What is left out may be the dispute, or the refund, by which the money is gone."""
+    assert read_whole_list({"data": [], "has_more": False}) == read_whole_list({"data": []}) == []
+    with pytest.raises(OutcomeUnknown, match="not the whole list"):
+        read_whole_list({"data": [], "has_more": has_more})
+
+
 @pytest.mark.parametrize(
     ("of_charge", "changes"),
     [

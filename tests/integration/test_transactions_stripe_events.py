@@ -136,7 +136,7 @@ async def test_a_webhook_under_the_id_of_an_event_hides_nothing_of_it_and_is_tol
 
 
 async def test_events_are_read_a_page_at_a_time_and_by_several_at_once(service, books, monkeypatch) -> None:
-    monkeypatch.setattr("services.transactions.providers.stripe.events._LIST_LIMIT", 2)
+    monkeypatch.setattr("services.transactions.providers.stripe.events.LIST_LIMIT", 2)
     await begin(service, books)
     told = [tell(books, "payment_intent.canceled", {"id": f"pi_of_nobody{number}"}) for number in range(7)]
     counts = await asyncio.gather(*(service.run(read_provider_events) for _ in range(4)))
@@ -148,7 +148,7 @@ async def test_events_are_read_a_page_at_a_time_and_by_several_at_once(service, 
 async def test_where_the_last_event_is_not_kept_any_more_all_that_is_kept_is_read(
     service, url, books, monkeypatch
 ) -> None:
-    monkeypatch.setattr("services.transactions.providers.stripe.events._LIST_LIMIT", 3)
+    monkeypatch.setattr("services.transactions.providers.stripe.events.LIST_LIMIT", 3)
     api = StripeApi(API_KEY, url, 6)
     source = StripeEvents(api)
     told = [tell(books, "payment_intent.canceled", {"id": f"pi_late{number}"}) for number in range(8)]

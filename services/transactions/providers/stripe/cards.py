@@ -21,7 +21,16 @@ from services.transactions.providers.protocols import (
     check_as_ordered,
 )
 from services.transactions.providers.stripe.card_states import find_intent, read_card_payment, spell_proved
-from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
+from services.transactions.providers.stripe.client import (
+    LIST_LIMIT,
+    NotThere,
+    Refused,
+    StripeApi,
+    build_declined,
+    list_disputes,
+    read_list,
+    read_whole_list,
+)
 from services.transactions.providers.stripe.fees import EXPANDED
 from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.refunds import CardRefunds, is_refund_id
@@ -35,7 +44,6 @@ PAGE_EXPANDED: Final = [
     *(f"payment_intent.latest_charge.{each}" for each in EXPANDED),
     "payment_intent.payment_method",
 ]
-_LIST_LIMIT: Final = 100
 
 
 def is_session_id(payment_id: str) -> bool:
@@ -109,12 +117,12 @@ class CardPayments:
         """Of each page that was made under our reference, or each refund of what was paid on one, the newest first."""
         if refunded_payment_id:
             return await self._refunds.list_payments(reference, await self._require_paid(refunded_payment_id))
-        query: Any = {"query": f"metadata['reference']:'{reference}'", "limit": _LIST_LIMIT}
-        customers = read_list(await self._api.call(self._api.v1.customers.search_async(query)))
+        query: Any = {"query": f"metadata['reference']:'{reference}'", "limit": LIST_LIMIT}
+        customers = read_whole_list(await self._api.call(self._api.v1.customers.search_async(query)))
         found: list[dict[str, Any]] = []
         for customer in customers:
-            theirs: Any = {"customer": customer["id"], "limit": _LIST_LIMIT, "expand": _expand_each()}
-            found += read_list(await self._api.call(self._api.v1.checkout.sessions.list_async(theirs)))
+            theirs: Any = {"customer": customer["id"], "limit": LIST_LIMIT, "expand": _expand_each()}
+            found += read_whole_list(await self._api.call(self._api.v1.checkout.sessions.list_async(theirs)))
         newest_first = sorted(found, key=lambda each: -int(each.get("created") or 0))
         payments = [read_card_payment(each, [], self._is_ours) for each in newest_first]
         return [each for each in payments if each.reference == reference]
@@ -155,10 +163,7 @@ class CardPayments:
 
     async def _read(self, session: Mapping[str, Any]) -> Payment:
         charge = find_intent(session).get("latest_charge") or {}
-        disputes: list[dict[str, Any]] = []
-        if charge.get("disputed"):
-            asked: Any = {"charge": charge["id"], "limit": _LIST_LIMIT}
-            disputes = read_list(await self._api.call(self._api.v1.disputes.list_async(asked)))
+        disputes = await list_disputes(self._api, charge)
         ours_minor = 0
         if refunded_minor := charge.get("amount_refunded"):
             ours_minor = self._refunds.sum_ours(await self._refunds.list_refunds(find_intent(session)["id"]))

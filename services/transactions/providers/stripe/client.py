@@ -16,6 +16,7 @@ from services.chassis.process.telemetry import log
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.providers.stripe.keys import is_live
 
+LIST_LIMIT: Final = 100  # as many as Stripe answers with at once
 _API_URL: Final = "https://api.stripe.com"
 # What is wrong with the order itself, and stays wrong.
 _BAD_DATA = re.compile("(routing|account)_number_.*|.*_invalid|parameter_.*|amount_too_.*")
@@ -83,6 +84,24 @@ def read_list(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = answer.get("data")
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise OutcomeUnknown("the provider's answer is no list")
+    return found
+
+
+def read_whole_list(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Raises OutcomeUnknown: it is no list, or there is more of it: what is left out may say the contrary."""
+    if answer.get("has_more") not in (None, False):
+        raise OutcomeUnknown("the provider's answer is not the whole list")
+    return read_list(answer)
+
+
+async def list_disputes(api: StripeApi, charge: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Raises OutcomeUnknown: Stripe says that the charge is disputed, and tells of no dispute."""
+    if not charge.get("disputed"):
+        return []
+    asked: Any = {"charge": charge["id"], "limit": LIST_LIMIT}
+    found = read_whole_list(await api.call(api.v1.disputes.list_async(asked)))
+    if not found:
+        raise OutcomeUnknown("the provider tells of no dispute of what it says is disputed")
     return found
 
 

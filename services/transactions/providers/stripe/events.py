@@ -12,7 +12,7 @@ from typing import Any, Final
 from services.chassis.process.telemetry import log
 from services.transactions.providers.protocols import NOT_READ, EventPage, ProviderEvent, ask_provider
 from services.transactions.providers.signatures import read_event
-from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, read_list
+from services.transactions.providers.stripe.client import LIST_LIMIT, NotThere, Refused, StripeApi, read_list
 from services.transactions.providers.stripe.webhooks import find_payment_id
 
 # Of those by which a payment goes another way; Stripe takes 20 names.
@@ -23,7 +23,6 @@ _TYPES: Final = (
     *("refund.updated", "refund.failed"),
     *("charge.dispute.closed", "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"),
 )
-_LIST_LIMIT: Final = 100
 # As many events as a month has of a platform that is larger than most.
 _PAGES_BACK_MAX: Final = 1_000
 
@@ -44,7 +43,7 @@ class StripeEvents:
         newest_first: list[dict[str, Any]] = []
         for pages in range(_PAGES_BACK_MAX):
             behind = {"starting_after": newest_first[-1]["id"]} if pages else {}
-            answer = await self._ask({**behind, "limit": _LIST_LIMIT})
+            answer = await self._ask({**behind, "limit": LIST_LIMIT})
             newest_first = read_list(answer) or newest_first
             if answer.get("has_more") is not True:
                 break
@@ -52,7 +51,7 @@ class StripeEvents:
 
     async def list_events(self, after_id: str) -> EventPage:
         try:
-            answer = await self._ask({"ending_before": after_id, "limit": _LIST_LIMIT})
+            answer = await self._ask({"ending_before": after_id, "limit": LIST_LIMIT})
         except (NotThere, Refused):  # it is older than what Stripe keeps
             return (await self.list_oldest())._replace(is_late=True)
         return _build_page(read_list(answer), after_id, has_more=answer.get("has_more") is True)

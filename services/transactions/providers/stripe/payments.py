@@ -24,7 +24,15 @@ from services.transactions.providers.protocols import (
     check_as_ordered,
 )
 from services.transactions.providers.stripe.cards import CARD, CardPayments, is_by_card, is_of_card, is_session_id
-from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
+from services.transactions.providers.stripe.client import (
+    LIST_LIMIT,
+    NotThere,
+    Refused,
+    StripeApi,
+    build_declined,
+    list_disputes,
+    read_whole_list,
+)
 from services.transactions.providers.stripe.events import StripeEvents
 from services.transactions.providers.stripe.fees import EXPANDED
 from services.transactions.providers.stripe.keys import name_key
@@ -41,7 +49,6 @@ from services.transactions.vault import Vault
 
 _INTENT_ID = re.compile(r"pi_[A-Za-z0-9]{1,200}")
 INTENT_EXPANDED: Final = [*(f"latest_charge.{each}" for each in EXPANDED), "payment_method"]
-_LIST_LIMIT: Final = 100
 
 
 class StripePayments:
@@ -123,11 +130,11 @@ class StripePayments:
             return await self._cards.list_payments(reference, refunded_payment_id)
         params: Any = {
             "query": f"metadata['reference']:'{reference}'",
-            "limit": _LIST_LIMIT,
+            "limit": LIST_LIMIT,
             "expand": [f"data.{each}" for each in INTENT_EXPANDED],
         }
         answer = await self._api.call(self._api.v1.payment_intents.search_async(params))
-        found = read_list(answer)
+        found = read_whole_list(answer)
         newest_first = sorted(found, key=lambda each: -int(each.get("created") or 0))
         payments = [
             read_payment(each, [], self._is_ours)
@@ -147,12 +154,9 @@ class StripePayments:
         if is_by_card(intent) and (paid_there := await self._cards.find_by_intent(payment_id)) is not None:
             return paid_there
         charge = intent.get("latest_charge")
-        disputes: list[dict[str, Any]] = []
-        if isinstance(charge, dict) and charge.get("disputed"):
-            asked: Any = {"charge": charge["id"], "limit": _LIST_LIMIT}
-            disputes = read_list(await self._api.call(self._api.v1.disputes.list_async(asked)))
-        charged: Any = {"payment_intent": payment_id, "limit": _LIST_LIMIT}
-        charges = read_list(await self._api.call(self._api.v1.charges.list_async(charged))) if charge else []
+        disputes = await list_disputes(self._api, charge) if isinstance(charge, dict) else []
+        charged: Any = {"payment_intent": payment_id, "limit": LIST_LIMIT}
+        charges = read_whole_list(await self._api.call(self._api.v1.charges.list_async(charged))) if charge else []
         payment = read_payment(intent, disputes, self._is_ours, charges)
         if payment.reference and payment.status is PaymentStatus.RETURNED and is_open(intent):
             # Else it could be confirmed once more, beside the presentment that follows.

@@ -24,14 +24,20 @@ from services.transactions.providers.protocols import (
     PaymentOrder,
 )
 from services.transactions.providers.stripe.card_states import WORD
-from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
+from services.transactions.providers.stripe.client import (
+    LIST_LIMIT,
+    NotThere,
+    Refused,
+    StripeApi,
+    build_declined,
+    read_whole_list,
+)
 from services.transactions.providers.stripe.fees import EXPANDED, sum_fees
 from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.states import is_of_ours
 from services.transactions.vault import Vault
 
 _REFUND_ID = re.compile(r"re_[A-Za-z0-9_]{1,200}")
-_LIST_LIMIT: Final = 100
 # The reason of a refund that failed for none. Source: docs.stripe.com/api/refunds/object#refund_object-failure_reason.
 _UNEXPLAINED: Final = "unknown"
 # Also where the dispute was won. Source: docs.stripe.com/error-codes#charge-disputed.
@@ -88,10 +94,10 @@ class CardRefunds:
     async def list_refunds(self, intent_id: str) -> list[dict[str, Any]]:
         asked: Any = {
             "payment_intent": intent_id,
-            "limit": _LIST_LIMIT,
+            "limit": LIST_LIMIT,
             "expand": [f"data.{each}" for each in EXPANDED],
         }
-        return read_list(await self._api.call(self._api.v1.refunds.list_async(asked)))
+        return read_whole_list(await self._api.call(self._api.v1.refunds.list_async(asked)))
 
     async def find(self, refund_id: str) -> Payment | None:
         refunds: Any = self._api.v1.refunds
