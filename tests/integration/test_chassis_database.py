@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from functools import partial
 
@@ -186,6 +187,11 @@ async def test_a_database_that_is_away_is_told_from_one_that_refuses(urls, datab
         await chassis.note_ids(nowhere)
     assert is_away(away.value)
     await nowhere.dispose()
+    signed_out = Database(*2 * [re.sub(r":[^:@]+@", ":another@", urls.app_url)], "chassis", SEALS)
+    with pytest.raises(asyncpg.InvalidPasswordError) as away:  # whoever has its login may change the password
+        await chassis.note_ids(signed_out)
+    assert is_away(away.value)
+    await signed_out.dispose()
     with pytest.raises(asyncpg.PostgresError) as wrong:
         async with database.begin("org_1") as tx:
             await tx.execute(chassis.notes.insert().values(org_id="org_1", note_id="secret-value", size=-1))

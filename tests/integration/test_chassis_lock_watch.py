@@ -89,6 +89,21 @@ async def test_what_a_login_keeps_locked_is_an_alarm_as_long_as_it_is(database, 
     assert alarms == {}, "a moment is nobody's trouble"
 
 
+async def test_a_transaction_that_somebody_leaves_open_is_an_alarm_as_long_as_it_is(database):
+    """Whatever is changed meanwhile stays, and each read of it has more to pass over."""
+    alarms = {}
+    watch = LockWatch(database, alarms, open_seconds_max=0)
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text("SELECT FROM leaders"))
+        await watch.look()
+        told = "somebody keeps locked: what was deleted or changed, for transaction "
+        assert alarms["locks"].startswith(told)
+        await LockWatch(database, alarms).look()
+        assert alarms == {}, "some minutes are nobody's trouble"
+    await watch.look()
+    assert alarms == {}
+
+
 async def test_that_the_cluster_has_no_room_for_locks_any_more_is_an_alarm_as_long_as_it_is(database, monkeypatch):
     """Whoever keeps thousands of names within one transaction keeps everybody from every lock, this watch, too."""
     alarms = {}

@@ -249,6 +249,27 @@ HARMS: list[tuple[str, list[str]]] = [
             "row security of outbox is not as the migrations make it",
         ],
     ),
+    (
+        (
+            "CREATE PROCEDURE tidy(q text) LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN EXECUTE q; END';"
+            "CREATE AGGREGATE most(int) (sfunc = int4larger, stype = int); CREATE VIEW told AS SELECT * FROM outbox;"
+            "CREATE RULE kept AS ON DELETE TO outbox DO INSTEAD NOTHING; ALTER TABLE dead_letters SET UNLOGGED;"
+            "CREATE SCHEMA aside; CREATE PUBLICATION told FOR TABLE outbox; CREATE DOMAIN days AS int;"
+            "CREATE CAST (text AS boolean) WITH INOUT; CREATE EXTENSION citext SCHEMA aside"
+        ),
+        [
+            "procedure tidy(IN q text) is in no migration",
+            "function most(integer) is in no migration",
+            "view told is in no migration",
+            "rule kept of outbox is in no migration",
+            "table dead_letters UNLOGGED",
+            "schema aside is in no migration",
+            "publication told is in no migration",
+            "type days is in no migration",
+            "cast from text to boolean is in no migration",
+            "extension citext is in no migration",
+        ],
+    ),
 ]
 
 

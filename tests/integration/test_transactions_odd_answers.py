@@ -122,7 +122,6 @@ async def test_what_is_no_answer_of_stripe_is_not_known(status: int) -> None:
         await adapter.close()
 
 
-@WAYS
 @pytest.mark.parametrize("has_more", [True, 1, "x", {}])
 def test_a_part_of_a_list_of_stripe_says_nothing_for_certain(has_more: object) -> None:
     """What is left out may be the dispute, or the refund, by which the money is gone."""
@@ -131,6 +130,7 @@ def test_a_part_of_a_list_of_stripe_says_nothing_for_certain(has_more: object) -
         read_whole_list({"data": [], "has_more": has_more})
 
 
+@WAYS
 @pytest.mark.parametrize(
     ("of_charge", "changes"),
     [

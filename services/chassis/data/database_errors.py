@@ -43,8 +43,9 @@ def names_row_of(error: BaseException, table: str) -> bool:
 def is_away(error: BaseException) -> bool:
     """True where the database cannot be reached or cannot serve just now: nothing is wrong with the work itself."""
     state = sqlstate(error)
-    # 08 connection, 53 out of resources, 57P0x shutting down or starting, 25P03 idle too long, 25P04 open too long.
-    if state.startswith(("08", "53", "57P", "58")) or state in ("25P03", "25P04", "25006"):
+    # 08 connection, 28 our password is not taken, 53 out of resources, 57P0x shutting down or starting, 25P03 idle too
+    # long, 25P04 open too long.
+    if state.startswith(("08", "28", "53", "57P", "58")) or state in ("25P03", "25P04", "25006"):
         return True
     return isinstance(
         error,

@@ -1,5 +1,6 @@
 """A lock that somebody keeps, or takes again and again: then nothing goes on behind it, and each request says only that
-another one runs.
+another one runs. And a transaction that stays open: PostgreSQL keeps for it whatever is deleted meanwhile, or changed,
+and each read has more to pass over.
 
 PostgreSQL lets whoever may delete rows lock the whole table, whoever may change one lock that row, and anybody lock any
 name (data/locks.py). No program of ours keeps one for longer than a statement may take, but for the migrations.
@@ -20,13 +21,19 @@ _INTERVAL_SECONDS = 20.0
 
 # Tables beside whose lock goes no insert, update or delete; names; and transactions that keep rows, which are theirs
 # until they end.
+# Each transaction has a lock of its own number, which everybody sees: so it is known by that how long it stays open.
+_OPEN = "what was deleted or changed, for transaction "
+_OPEN_SECONDS_MAX = 3600.0
 _LOCKED = (
     "SELECT DISTINCT CASE l.locktype WHEN 'relation' THEN 'the table ' || c.relname"
-    " WHEN 'advisory' THEN concat('the name ', l.classid, ' ', l.objid) ELSE 'rows, in transaction ' || l.transactionid"
+    " WHEN 'advisory' THEN concat('the name ', l.classid, ' ', l.objid)"
+    " WHEN 'transactionid' THEN 'rows, in transaction ' || l.transactionid"
+    " WHEN 'virtualxid' THEN 'what was deleted or changed, for transaction ' || l.virtualxid"
     " END AS kept FROM pg_catalog.pg_locks l"
     " LEFT JOIN pg_catalog.pg_class c ON l.locktype = 'relation' AND c.oid = l.relation WHERE l.granted"
-    " AND l.pid IN (SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = current_database()) AND ("
-    " l.locktype = 'advisory' OR l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'"
+    " AND l.pid <> pg_backend_pid() AND l.pid IN"
+    " (SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = current_database() AND usename IS NOT NULL) AND ("
+    " l.locktype IN ('advisory', 'virtualxid') OR l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'"
     " OR c.relnamespace = CAST('public' AS regnamespace)"
     " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) ORDER BY 1"
     " LIMIT 1000"
@@ -44,8 +51,15 @@ def watch_locks(database: Database, alarms: Alarms) -> Job:
 class LockWatch:
     """Since when this process has found each lock kept, whoever it was that took it."""
 
-    def __init__(self, database: Database, alarms: Alarms, patience_seconds: float = ALARM_SECONDS) -> None:
-        self._database, self._alarms, self._patience_seconds = database, alarms, patience_seconds
+    def __init__(
+        self,
+        database: Database,
+        alarms: Alarms,
+        patience_seconds: float = ALARM_SECONDS,
+        open_seconds_max: float = _OPEN_SECONDS_MAX,
+    ) -> None:
+        self._database, self._alarms = database, alarms
+        self._patience_seconds, self._open_seconds_max = patience_seconds, open_seconds_max
         self._kept_since: dict[str, float] = {}
 
     async def look(self) -> int:
@@ -59,11 +73,15 @@ class LockWatch:
             return 0
         now = time.monotonic()
         self._kept_since = {lock: self._kept_since.get(lock, now) for lock in locked}
-        kept = [lock for lock, since in self._kept_since.items() if now - since >= self._patience_seconds][:_NAMED_MAX]
+        kept = [lock for lock, since in self._kept_since.items() if now - since >= self._bear(lock)][:_NAMED_MAX]
         if not kept and self._has_waited_in_vain(now):
             kept = ["what this service has waited for in vain again and again"]
         self._tell(f"somebody keeps locked: {', '.join(kept)}" if kept else "", kept)
         return 0
+
+    def _bear(self, lock: str) -> float:
+        """For how long, in seconds, nobody is told of a lock."""
+        return self._open_seconds_max if lock.startswith(_OPEN) else self._patience_seconds
 
     def _tell(self, found: str, locks: Sequence[str]) -> None:
         before = note_alarm(self._alarms, "locks", found)

@@ -40,11 +40,13 @@ _STATED = "realco_stated"
 # A partition is part of its table, and an index that a constraint made is part of that.
 _DESCRIBED = sa.text("""
 WITH ours AS (
-    SELECT oid, relname, reloptions FROM pg_class
+    SELECT oid, relname, relpersistence, reloptions FROM pg_class
     WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p') AND NOT relispartition
       AND relname <> 'alembic_version'
 )
-SELECT concat_ws(' ', 'table', relname, array_to_string(reloptions, ' ')) FROM ours
+SELECT concat_ws(
+    ' ', 'table', relname, CASE relpersistence WHEN 'u' THEN 'UNLOGGED' END, array_to_string(reloptions, ' ')
+) FROM ours
 UNION ALL
 SELECT concat_ws(
     ' ', 'column', relname || '.' || attname, format_type(atttypid, atttypmod),
@@ -59,15 +61,18 @@ UNION ALL
 SELECT pg_get_indexdef(indexrelid) FROM ours JOIN pg_index ON indrelid = ours.oid
 WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
 """)
-# What refuses: functions, triggers, and who sees which rows. A function of a schema is named without it.
+# What refuses, and what could do otherwise than is written: functions and procedures, triggers, rules, views and types,
+# and who sees which rows. A function of a schema is named without it.
 _GUARDS = sa.text("""
 WITH ours AS (
     SELECT oid, relname, relrowsecurity, relforcerowsecurity FROM pg_class
     WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p') AND NOT relispartition
 )
-SELECT concat('function ', proname, '(', pg_get_function_identity_arguments(oid), ')'),
-       replace(pg_get_functiondef(oid), concat('FUNCTION ', :schema, '.'), 'FUNCTION ')
-FROM pg_proc WHERE pronamespace = CAST(:schema AS regnamespace) AND prokind = 'f'
+SELECT concat(CASE prokind WHEN 'p' THEN 'procedure ' ELSE 'function ' END,
+              proname, '(', pg_get_function_identity_arguments(oid), ')'),
+       CASE prokind WHEN 'a' THEN 'aggregate'
+       ELSE replace(pg_get_functiondef(oid), concat('FUNCTION ', :schema, '.'), 'FUNCTION ') END
+FROM pg_proc WHERE pronamespace = CAST(:schema AS regnamespace)
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = pg_proc.oid AND d.deptype = 'e')
 UNION ALL
 SELECT concat('trigger ', tgname, ' of ', relname),
@@ -80,6 +85,31 @@ SELECT concat('policy ', polname, ' of ', relname),
 FROM ours JOIN pg_policy ON polrelid = ours.oid
 UNION ALL
 SELECT concat('row security of ', relname), concat(relrowsecurity, ' ', relforcerowsecurity) FROM ours
+UNION ALL
+SELECT concat('rule ', rulename, ' of ', relname), concat(ev_enabled, ' ', pg_get_ruledef(pg_rewrite.oid))
+FROM ours JOIN pg_rewrite ON ev_class = ours.oid
+UNION ALL
+SELECT concat(CASE relkind WHEN 'S' THEN 'sequence ' WHEN 'f' THEN 'foreign table ' ELSE 'view ' END, relname),
+       CAST(relpersistence AS text)
+FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('v', 'm', 'f', 'S')
+UNION ALL
+SELECT concat('type ', typname), CAST(typtype AS text)
+FROM pg_type WHERE typnamespace = CAST(:schema AS regnamespace) AND typtype IN ('d', 'e', 'r')
+UNION ALL
+SELECT concat('operator ', oprname), '' FROM pg_operator WHERE oprnamespace = CAST(:schema AS regnamespace)
+""")
+# What no migration makes, wherever it is: it could be called, or hand rows on. PostgreSQL's own have numbers of less
+# than 16384.
+_ELSEWHERE = sa.text("""
+SELECT concat('schema ', nspname) FROM pg_namespace
+WHERE nspname NOT IN ('public', 'information_schema') AND nspname NOT LIKE 'pg\\_%'
+UNION ALL SELECT concat('publication ', pubname) FROM pg_publication
+UNION ALL SELECT concat('event trigger ', evtname) FROM pg_event_trigger
+UNION ALL SELECT concat('foreign server ', srvname) FROM pg_foreign_server
+UNION ALL SELECT concat('extension ', extname) FROM pg_extension WHERE extname NOT IN ('plpgsql', 'pg_stat_statements')
+UNION ALL SELECT format('cast from %s to %s', CAST(castsource AS regtype), CAST(casttarget AS regtype))
+FROM pg_cast WHERE oid >= 16384
+ORDER BY 1
 """)
 
 # Rules of which PostgreSQL prints a condition, and the statement that has it read again what it printed.
@@ -219,11 +249,12 @@ def differences(connection: sa.Connection, metadata: sa.MetaData) -> list[str]:
 
 
 def find_guard_differences(connection: sa.Connection, service: str) -> list[str]:
-    """Functions, triggers and policies that are not as the service's migrations make them, a line each.
+    """Functions, triggers, policies and the like that are not as the service's migrations make them, a line each.
 
     The migrations alone say what these are, so they run once more, in a schema of their own, which is gone when this
     returns.
     """
+    elsewhere = [f"{name} is in no migration" for name in connection.scalars(_ELSEWHERE)]
     savepoint = connection.begin_nested()
     try:
         connection.execute(sa.text(f"CREATE SCHEMA {_STATED}"))
@@ -241,9 +272,8 @@ def find_guard_differences(connection: sa.Connection, service: str) -> list[str]
     missing = [f"{name} is not in the database" for name in sorted(wanted.keys() - there.keys())]
     more = [f"{name} is in no migration" for name in sorted(there.keys() - wanted.keys())]
     common = sorted(there.keys() & wanted.keys())
-    return (
-        missing + more + [f"{name} is not as the migrations make it" for name in common if there[name] != wanted[name]]
-    )
+    other = [f"{name} is not as the migrations make it" for name in common if there[name] != wanted[name]]
+    return [*missing, *more, *other, *elsewhere]
 
 
 def _read_spellings(connection: sa.Connection) -> dict[str, tuple[str, str]]:
