@@ -152,13 +152,21 @@ async def test_a_return_of_what_was_rejected_calls_a_person_and_moves_nothing(se
 async def test_a_file_of_which_the_bank_says_nothing_in_time_is_told_and_neither_settles_nor_fails(
     service, folders
 ) -> None:
-    made = await send(service)
+    made, name = await send(service), name_of(folders)
+    (folders.outbound / name).unlink()
     for minutes, kinds in ((119, []), (121, [E.ACH_FILE_NOT_ACKNOWLEDGED])):
         service.clock.set(CUT_OFF + timedelta(minutes=minutes))
         await service.run(watch_ach_files)
         assert await list_kinds(service) == kinds
-    service.clock.set(SETTLED + timedelta(days=3))
+    service.clock.set(SETTLED + timedelta(days=90))
+    [told] = await list_exceptions(service)
+    await resolve(service, told, "The bank will send it.", Principal("admin-9", "admin", ADMIN.org_id))
+    await service.run(watch_ach_files)
+    [again] = await list_exceptions(service, kind=["ACH_FILE_NOT_ACKNOWLEDGED"])
+    assert again.status == E.OPEN, "however long ago it left"
     assert await statuses(service, made) == [T.PENDING_SETTLEMENT] * 2
+    await say(service, folders, "ACCEPTED", name)
+    assert await statuses(service, made) == [T.SETTLED, T.COMPLETED]
 
 
 async def test_nobody_says_alone_that_a_file_is_settled_who_had_a_part_in_a_payment_in_it_or_is_paid(

@@ -34,7 +34,7 @@ from services.transactions.providers.ach_file.acknowledgements import (
 from services.transactions.providers.ach_file.folders import name_file
 from services.transactions.store import ach
 
-# What a bank says of an older file is about none.
+# What a bank says once more, or the contrary of what it said, of an older file is about none.
 HEARD_WITHIN = timedelta(days=30)
 _ByName = Mapping[Name, Sequence[tuple[str, AchFile]]]
 _Altered = Sequence[tuple[str, AchFile, NotSealed]]

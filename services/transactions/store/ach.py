@@ -70,9 +70,9 @@ def _compile_page(condition: sa.ColumnElement[bool], *order: sa.Column[Any]) -> 
 
 _HAS_LEFT = _f.left_at.is_not(None)
 _NOT_FETCHED = _compile_page(sa.and_(_HAS_LEFT, _f.fetched_at.is_(None)), _f.ach_file_id, _f.org_id)
-_ACKNOWLEDGED = _compile_page(
-    sa.and_(_f.is_acknowledged, _f.left_at.is_not(None)), _f.created_on, _f.org_id, _f.ach_file_id
-)
+_BY_DAY = _f.created_on, _f.org_id, _f.ach_file_id
+_ANSWERED = _compile_page(sa.and_(_f.is_acknowledged, _f.status.in_(["ACCEPTED", "REJECTED"])), *_BY_DAY)
+_UNANSWERED = _compile_page(sa.and_(_f.is_acknowledged, _f.status == "LEFT"), *_BY_DAY)
 _BY_TRACE = compile_for_all(  # an organization has a number once
     sa.select(ach_entries)
     .where(_e.trace_no == sa.bindparam("trace_no"), _e.org_id > sa.bindparam("org_id"))
@@ -122,8 +122,15 @@ async def list_not_fetched(database: Database) -> list[tuple[str, AchFile]]:
 
 
 async def list_acknowledgeable(database: Database, since: date) -> list[tuple[str, AchFile]]:
-    """What left and the bank says something of, or did, of any organization: as far as this service wrote it."""
-    return await _list_ours(database, FILES, _read_acknowledgeable(database, since))
+    """What left and the bank says something of, however long ago that was, or did, of any organization: as far as this
+    service wrote it.
+
+    Args:
+        since: What the bank said of older ones is not listed.
+    """
+    found = await _list_ours(database, FILES, _read_acknowledgeable(database, since))
+    # What is answered between the pages is in both, and later in the second.
+    return list({(org_id, file.ach_file_id): (org_id, file) for org_id, file in found}.values())
 
 
 async def list_altered_acknowledgeable(
@@ -137,8 +144,10 @@ async def list_altered_acknowledgeable(
     return await _list_altered(database, FILES, _read_acknowledgeable(database, since), may_be)
 
 
-def _read_acknowledgeable(database: Database, since: date) -> _Pages:
-    return _read_pages(database, _ACKNOWLEDGED, created_on=since, org_id="", ach_file_id="")
+async def _read_acknowledgeable(database: Database, since: date) -> _Pages:
+    for asked, first in ((_UNANSWERED, date.min), (_ANSWERED, since)):
+        async for found in _read_pages(database, asked, created_on=first, org_id="", ach_file_id=""):
+            yield found
 
 
 async def list_by_trace(database: Database, trace_no: int) -> list[tuple[str, AchEntry]]:

@@ -119,6 +119,11 @@ ach_files = sa.Table(
         *("created_on", "org_id", "ach_file_id"),
         postgresql_where=sa.text("is_acknowledged"),
     ),
+    sa.Index(
+        "ach_files_unanswered",
+        *("created_on", "org_id", "ach_file_id"),
+        postgresql_where=sa.text("is_acknowledged AND status = 'LEFT'"),
+    ),
     info=sealed(
         *("org_id", "ach_file_id", "created_on", "number", "status", "entry_count", "debit_minor", "credit_minor"),
         *("digest", "leaves_by", "settles_at", "is_acknowledged"),

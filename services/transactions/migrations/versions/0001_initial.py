@@ -716,6 +716,12 @@ def _create_ach() -> None:
         ["created_on", "org_id", "ach_file_id"],
         postgresql_where=sa.text("is_acknowledged"),
     )
+    op.create_index(
+        "ach_files_unanswered",
+        "ach_files",
+        ["created_on", "org_id", "ach_file_id"],
+        postgresql_where=sa.text("is_acknowledged AND status = 'LEFT'"),
+    )
 
 
 def _create_plaid() -> None:
