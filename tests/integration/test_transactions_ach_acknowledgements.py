@@ -129,21 +129,23 @@ async def test_what_is_said_of_another_file_or_of_other_sums_is_not_believed(ser
     assert (folders.list_of("questions"), await list_kinds(service)) == (["REJ.ack"], [E.ACH_ACKNOWLEDGEMENT_NOT_OURS])
 
 
-async def test_what_came_back_had_been_accepted_whatever_is_said_later(service, folders) -> None:
+@pytest.mark.parametrize(("code", "status"), [("R02", T.RETURNED), ("C01", T.PENDING_SETTLEMENT)])
+async def test_what_came_back_had_been_accepted_whatever_is_said_later(service, folders, code, status) -> None:
     made = await send(service)
     sent = next(each for each in list_sent(folders.sent[0]) if each.amount_minor == 100_00)
-    folders.put("r.ach", build_returns([(sent, "R02")], SETTLED.date()))
+    folders.put("r.ach", build_returns([(sent, code)], SETTLED.date(), corrected="000222222222"))
     await service.run(read_ach_files)
     await say(service, folders, "REJECTED WHY")
-    assert await statuses(service, made) == [T.RETURNED, T.PENDING_SETTLEMENT]
+    assert await statuses(service, made) == [status, T.PENDING_SETTLEMENT]
     assert E.ACH_ACKNOWLEDGEMENT_NOT_OURS in await list_kinds(service)
 
 
-async def test_a_return_of_what_was_rejected_calls_a_person_and_moves_nothing(service, folders) -> None:
+@pytest.mark.parametrize("code", ["R02", "C01"])
+async def test_a_return_of_what_was_rejected_calls_a_person_and_moves_nothing(service, folders, code) -> None:
     made = await send(service)
     sent = next(each for each in list_sent(folders.sent[0]) if each.amount_minor == 100_00)
     await say(service, folders, "REJECTED WHY")
-    folders.put("r.ach", build_returns([(sent, "R02")], SETTLED.date()))
+    folders.put("r.ach", build_returns([(sent, code)], SETTLED.date(), corrected="000222222222"))
     await service.run(read_ach_files)
     assert await statuses(service, made) == [T.FAILED] * 2
     assert E.ACH_REJECTED_FILE_PAID in await list_kinds(service)

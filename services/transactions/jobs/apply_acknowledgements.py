@@ -114,8 +114,12 @@ def _find_status(said: Acknowledgement) -> FileStatus:
 
 
 async def _came_back(tx: Tx, file: AchFile) -> bool:
-    """Whether some of it did. Raises: NotSealed: else whoever alters what came back has the rest fail."""
-    return any(each.status is EntryStatus.RETURNED for each in await ach.read_all_entries_of(tx, file))
+    """Whether some of it did, or a notice of change about it: its bank had it then.
+
+    Raises: NotSealed: else whoever alters what came back has the rest fail.
+    """
+    entries = await ach.read_all_entries_of(tx, file)
+    return any(each.status is EntryStatus.RETURNED or each.change_code for each in entries)
 
 
 async def _record(tx: Tx, dependencies: Dependencies, org_id: str, file: AchFile, said: Acknowledgement) -> bool:
@@ -127,7 +131,11 @@ async def _record(tx: Tx, dependencies: Dependencies, org_id: str, file: AchFile
         return True
     about = About(file_name=name_file(org_id, locked))
     if locked.status in ACKNOWLEDGED or (status is FileStatus.REJECTED and await _came_back(tx, locked)):
-        known = locked.status if locked.status in ACKNOWLEDGED else "had, for some of it came back"
+        known = (
+            locked.status
+            if locked.status in ACKNOWLEDGED
+            else "had, for some of it came back or was asked to be changed"
+        )
         cause = f"The bank says {status} of a file that was {known}."
         await report(tx, ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS, about, cause, now)
         return False

@@ -248,6 +248,10 @@ async def _record(
     """The entry with what the bank says of it; None where it said something else before. Raises: NotSealed."""
     entry = await ach.ENTRIES.lock_known(tx, ach_entry_id)
     about = _describe(entry, returned, name)
+    if await _was_rejected(tx, entry):
+        cause = f"The bank says {returned.code} of an entry of a file that it had rejected."
+        await report(tx, ExceptionKind.ACH_REJECTED_FILE_PAID, about, cause, now)
+        return None
     if returned.is_change:
         if entry.change_code == returned.code:
             return entry
@@ -258,10 +262,6 @@ async def _record(
         cause = f"The bank says {returned.code}, to be done by {find_last_day(now.date())}. {done}"
         await report(tx, ExceptionKind.ACH_CHANGE_ASKED_FOR, about, cause, now)
         return await ach.ENTRIES.save(tx, entry, replace(entry, change_code=returned.code), now)
-    if await _was_rejected(tx, entry):
-        cause = f"The bank says {returned.code} of an entry of a file that it had rejected."
-        await report(tx, ExceptionKind.ACH_REJECTED_FILE_PAID, about, cause, now)
-        return None
     if entry.status is EntryStatus.WITHDRAWN:
         cause = f"The bank says {returned.code} of what was taken out of its file before that left."
         await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
