@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
@@ -48,34 +48,44 @@ def blind_request(request: Request, vault: Vault, secret: str) -> Request:
     return copy
 
 
-async def add_bank_account(
-    tx: Tx, vault: Vault, described: BankAccount, account_number: str, *, field: str = "account_number"
-) -> Added:
-    """Adds what is described, with its number sealed. The first of a party is its default, once it is confirmed.
+def build_bank_account(vault: Vault, sealed_for: SealedFor, account_number: str, **others: Any) -> BankAccount:
+    """An account with its number sealed.
 
     Args:
-        described: The account without what comes of its number.
+        others: The fields that are not bound to the number.
+
+    Raises: KeyMissing.
+    """
+    return BankAccount(
+        bank_account_id=sealed_for.bank_account_id,
+        party_id=sealed_for.party_id,
+        account_holder_name=sealed_for.account_holder_name,
+        routing_number=sealed_for.routing_number,
+        account_type=sealed_for.account_type,
+        account_number_encrypted=vault.seal(account_number, sealed_for),
+        account_number_digest=vault.digest(sealed_for.routing_number, account_number),
+        account_number_last4=account_number[-4:],
+        **others,
+    )
+
+
+async def add_bank_account(tx: Tx, account: BankAccount, *, field: str = "account_number") -> Added:
+    """Adds it. The first of a party is its default, once it is confirmed.
+
+    Args:
         field: The request's field that says which account it is.
 
     Raises: BankAccountBlocked, TooManyBankAccounts.
     """
-    principal = current_principal()
-    digest = vault.digest(described.routing_number, account_number)
+    digest = account.account_number_digest
     await store.lock_number(tx, digest)
     same = await store.list_same(tx, digest)
-    check_is_allowed(same, tells_which=not principal.confined, field=field)
-    await store.lock_default(tx, described.party_id)
-    others = await store.list_accounts_of(tx, described.party_id)
+    check_is_allowed(same, tells_which=not current_principal().confined, field=field)
+    await store.lock_default(tx, account.party_id)
+    others = await store.list_accounts_of(tx, account.party_id)
     check_may_add_another(others)
     # One that waits becomes the default when it is confirmed.
-    is_first = not any(each.default_for_payouts for each in others)
-    account = replace(
-        described,
-        account_number_digest=digest,
-        account_number_last4=account_number[-4:],
-        default_for_payouts=described.default_for_payouts or is_first,
-    )
-    encrypted = vault.seal(account_number, SealedFor.of(principal.org_id, account))
-    account = replace(account, account_number_encrypted=encrypted)
+    if not any(each.default_for_payouts for each in others):
+        account = replace(account, default_for_payouts=True)
     await store.insert_bank_account(tx, account)
     return Added(account, same, others)

@@ -24,7 +24,7 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.payment_numbers import has_aba_digit
 from services.chassis.values.refusals import BankAccountNotFound, PartyNotFound
 from services.transactions.actions import answer_bank_account
-from services.transactions.commands.added_accounts import add_bank_account
+from services.transactions.commands.added_accounts import add_bank_account, build_bank_account
 from services.transactions.commands.approvals import (
     BANK_ACCOUNT_APPROVALS,
     ask_for_confirmation,
@@ -55,7 +55,7 @@ from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.returns import is_known
 from services.transactions.store import bank_accounts as store
 from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_ACCOUNT
-from services.transactions.vault import Vault
+from services.transactions.vault import SealedFor, Vault
 
 _DEFAULT, _NOTES = "default_for_payouts", frozenset({"external_id", "metadata"})
 _NOT_AS_SEALED = "What it says is not what was sealed when it was added."
@@ -109,15 +109,12 @@ async def create_bank_account(
         raise refusal
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
-    account = BankAccount(
-        bank_account_id=new_id("ba"),
-        party_id=party_id,
-        account_holder_name=request.account_holder_name,
-        routing_number=request.routing_number,
-        account_number_encrypted=b"",
-        account_number_digest="",
-        account_number_last4="",
-        account_type=pb.BankAccount.AccountType.Name(request.account_type or pb.BankAccount.CHECKING),
+    account_type = pb.BankAccount.AccountType.Name(request.account_type or pb.BankAccount.CHECKING)
+    where = request.account_holder_name, request.routing_number, account_type
+    account = build_bank_account(
+        vault,
+        SealedFor(principal.org_id, new_id("ba"), party_id, *where),
+        request.account_number,
         holder_type=HolderType(pb.BankAccount.HolderType.Name(request.holder_type or pb.BankAccount.PERSON)),
         default_for_payouts=request.default_for_payouts,
         external_id=request.external_id or None,
@@ -127,7 +124,7 @@ async def create_bank_account(
         created_at=now,
         updated_at=now,
     )
-    added = await add_bank_account(tx, vault, account, request.account_number)
+    added = await add_bank_account(tx, account)
     await ask_for_confirmation(tx, added.account, now)
     return answer_bank_account(added.account)
 

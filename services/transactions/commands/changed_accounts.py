@@ -15,6 +15,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import BankAccountNotUsable
+from services.transactions.commands.added_accounts import build_bank_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.ach import AchEntry
 from services.transactions.domain.ach_changes import Change
@@ -62,36 +63,26 @@ async def replace_bank_account(tx: Tx, vault: Vault, entry: AchEntry, change: Ch
     except (BankAccountBlocked, TooManyBankAccounts) as refusal:
         return f"{refusal.message} Nothing was added."
     if after is None:
-        after = _build(before, routing_number, number, account_type, digest, now)
-        sealed = vault.seal(number, SealedFor.of(org_id, after))
-        after = replace(after, account_number_encrypted=sealed)
+        sealed_for = SealedFor(
+            org_id, new_id("ba"), before.party_id, before.account_holder_name, routing_number, account_type
+        )
+        after = build_bank_account(
+            vault,
+            sealed_for,
+            number,
+            holder_type=before.holder_type,
+            default_for_payouts=False,
+            external_id=None,
+            metadata={},
+            created_by=ACTOR,
+            makers=(ACTOR,),
+            replaces_bank_account_id=before.bank_account_id,
+            created_at=now,
+            updated_at=now,
+        )
         await store.insert_bank_account(tx, after)
     await store.save_bank_account(tx, before, replace(before, replaced_by_bank_account_id=after.bank_account_id), now)
     return f"{after.bank_account_id} has what it asks for; it is drawn from that one, and paid to this one still."
-
-
-def _build(
-    before: BankAccount, routing_number: str, number: str, account_type: str, digest: str, now: datetime
-) -> BankAccount:
-    return BankAccount(
-        bank_account_id=new_id("ba"),
-        party_id=before.party_id,
-        account_holder_name=before.account_holder_name,
-        routing_number=routing_number,
-        account_number_encrypted=b"",
-        account_number_digest=digest,
-        account_number_last4=number[-4:],
-        account_type=account_type,
-        holder_type=before.holder_type,
-        default_for_payouts=False,
-        external_id=None,
-        metadata={},
-        created_by=ACTOR,
-        makers=(ACTOR,),
-        replaces_bank_account_id=before.bank_account_id,
-        created_at=now,
-        updated_at=now,
-    )
 
 
 def check_is_wanted(account: BankAccount) -> None:

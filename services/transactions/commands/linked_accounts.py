@@ -19,10 +19,9 @@ from services.chassis.values.errors import PermissionDenied, Unavailable
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_bank_account
-from services.transactions.commands.added_accounts import add_bank_account
+from services.transactions.commands.added_accounts import add_bank_account, build_bank_account
 from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
 from services.transactions.dependencies import Dependencies
-from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.linked_accounts import (
     LinkedAccount,
     Owner,
@@ -32,7 +31,7 @@ from services.transactions.domain.linked_accounts import (
 )
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import bank_accounts as store
-from services.transactions.vault import Vault
+from services.transactions.vault import SealedFor, Vault
 
 
 async def create_link_token(dependencies: Dependencies, request: pb.CreateLinkTokenRequest) -> pb.LinkToken:
@@ -77,28 +76,24 @@ async def link_bank_account(
     Raises: BankAccountBlocked, TooManyBankAccounts.
     """
     owner, linked = facts
-    person = current_principal().person
-    described = BankAccount(
-        bank_account_id=new_id("ba"),
-        party_id=owner.party_id,
-        account_holder_name=owner.legal_name,
-        routing_number=linked.routing_number,
-        account_number_encrypted=b"",
-        account_number_digest="",
-        account_number_last4="",
-        account_type=linked.account_type,
+    principal = current_principal()
+    where = linked.routing_number, linked.account_type
+    described = build_bank_account(
+        vault,
+        SealedFor(principal.org_id, new_id("ba"), owner.party_id, owner.legal_name, *where),
+        linked.account_number,
         holder_type=choose_holder_type(linked, owner),
         default_for_payouts=request.default_for_payouts,
         name_match=linked.name_match,
         has_token_number=linked.is_token,
         external_id=request.external_id or None,
         metadata=dict(request.metadata),
-        created_by=person,
-        makers=(person,),
+        created_by=principal.person,
+        makers=(principal.person,),
         created_at=now,
         updated_at=now,
     )
-    account, same, others = await add_bank_account(tx, vault, described, linked.account_number, field="public_token")
+    account, same, others = await add_bank_account(tx, described, field="public_token")
     terms = decide_terms_of(tx, BANK_ACCOUNT_APPROVALS.kind)
     if is_confirmed_by_bank(account, linked, owner, same=same, others=others, terms=terms):
         account = await store.save_bank_account(tx, account, confirm_by_bank(account, now), now)
