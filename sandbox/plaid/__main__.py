@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sandbox.plaid.api import Api
-from sandbox.plaid.desk import OBJECTS, Desk, Lifetimes
+from sandbox.plaid.books import OBJECTS, Books
+from sandbox.plaid.desk import Desk, Lifetimes
 from sandbox.plaid.keys import KEYS, SigningKey
 from sandbox.plaid.links import Links
 from sandbox.plaid.settings import Settings
@@ -22,9 +23,10 @@ async def main(settings: Settings) -> None:
         settings.sandbox_plaid_authorization_minutes * 60_000,
         settings.sandbox_plaid_key_lifetime_hours * 3_600_000,
     )
-    desk = Desk(store, lifetimes, tells=settings.sandbox_plaid_webhook_url is not None)
+    books = Books(store)
+    desk = Desk(books, lifetimes, tells=settings.sandbox_plaid_webhook_url is not None)
     secret = settings.sandbox_plaid_secret.get_secret_value()
-    application = Api(desk, Links(store), key, settings.sandbox_plaid_client_id, secret).application()
+    application = Api(desk, Links(books), key, settings.sandbox_plaid_client_id, secret).application()
     loops = [move_payments(desk, store.listen())]
     if settings.sandbox_plaid_webhook_url:
         loops.append(Deliveries(store, str(settings.sandbox_plaid_webhook_url), SIGNATURE_HEADER, key.sign).run())

@@ -17,24 +17,9 @@ from typing import Any
 
 from sandbox.plaid.answers import PlaidRefusal, encode, encode_answer, now_ms, spell_time
 from sandbox.plaid.behaviours import BEHAVIOURS, Behaviour, Reply, behaviour_of
+from sandbox.plaid.books import Books, not_there
 from sandbox.routing_numbers import has_aba_check_digit
-from sandbox.store import Store
 
-OBJECTS = """
-CREATE TABLE IF NOT EXISTS objects (
-    sequence INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    unique_key TEXT UNIQUE,
-    body TEXT NOT NULL,
-    due_ms INTEGER
-);
-CREATE INDEX IF NOT EXISTS objects_due ON objects (due_ms) WHERE due_ms IS NOT NULL;
-CREATE TABLE IF NOT EXISTS transfer_events (
-    event_id INTEGER PRIMARY KEY AUTOINCREMENT,
-    body TEXT NOT NULL
-);
-"""
 EVENTS_MAX = 500
 LIST_MAX = 25
 _AMOUNT = re.compile(r"(?!0+\.00)[0-9]{1,8}\.[0-9]{2}")
@@ -65,8 +50,8 @@ class Desk:
         tells: Whether somebody wants webhooks.
     """
 
-    def __init__(self, store: Store, lifetimes: Lifetimes, *, tells: bool) -> None:
-        self._store = store
+    def __init__(self, books: Books, lifetimes: Lifetimes, *, tells: bool) -> None:
+        self._books = books
         self._lifetimes = lifetimes
         self._tells = tells
 
@@ -83,8 +68,8 @@ class Desk:
         token = f"access-sandbox-{uuid.uuid4()}"
         item = {"access_token": token, "account_id": secrets.token_urlsafe(27), "_routing_number": routing_number}
         item |= {"_account_number": number if number in BEHAVIOURS else "", "_type": asked["account_type"]}
-        with self._store.transaction():
-            self._make(token, "item", item)
+        with self._books.transaction():
+            self._books.make(token, "item", item)
         return 200, encode_answer(access_token=token, account_id=item["account_id"])
 
     def authorize(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
@@ -102,7 +87,7 @@ class Desk:
             raise _invalid("idempotency_key has 50 characters at most")
         behaviour = behaviour_of(item["_account_number"])
         unique = json.dumps([key, *(asked.get(name) for name in ("amount", "type", "network", "account_id"))])
-        with self._store.transaction():
+        with self._books.transaction():
             known = self._find_by_key(unique) if key else None
             authorization = known or self._authorize(asked, behaviour, unique if key else None)
         if known is None and behaviour.reply is Reply.AUTHORIZED_AND_ERROR:
@@ -110,19 +95,19 @@ class Desk:
         return 200, encode_answer(authorization=_show(authorization))
 
     def cancel_authorization(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
-        with self._store.transaction():
-            authorization = self._require(asked.get("authorization_id"), "authorization")
+        with self._books.transaction():
+            authorization = self._books.require(asked.get("authorization_id"), "authorization")
             is_over = authorization["_cancelled"] or self._has_expired(authorization)
             if is_over or self._find_transfer_of(authorization["id"]) is not None:
                 raise _invalid("the authorization was used, or is good no more")
-            self._save(authorization | {"_cancelled": True})
+            self._books.save(authorization["id"], authorization | {"_cancelled": True})
         return 200, encode_answer()
 
     def create_transfer(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
         item = self._require_item(asked)
         behaviour = behaviour_of(item["_account_number"])
-        with self._store.transaction():
-            authorization = self._require(asked.get("authorization_id"), "authorization")
+        with self._books.transaction():
+            authorization = self._books.require(asked.get("authorization_id"), "authorization")
             known = self._find_transfer_of(authorization["id"])
             transfer = known or self._create_transfer(asked, item, authorization, behaviour)
         if known is None and behaviour.reply is Reply.CREATED_AND_ERROR:
@@ -133,8 +118,8 @@ class Desk:
         return 200, encode_answer(transfer=shown)
 
     def cancel_transfer(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
-        with self._store.transaction():
-            transfer = self._require(asked.get("transfer_id"), "transfer")
+        with self._books.transaction():
+            transfer = self._books.require(asked.get("transfer_id"), "transfer")
             if not transfer["cancellable"]:
                 raise PlaidRefusal(400, "TRANSFER_ERROR", "TRANSFER_NOT_CANCELLABLE", "it is not cancellable any more")
             self._move(transfer, "cancelled", None)
@@ -143,8 +128,8 @@ class Desk:
     def simulate(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
         """Moves a transfer to where a tester wants it. Source: plaid.com/docs/api/sandbox, transfer/simulate."""
         status = str(asked.get("event_type"))
-        with self._store.transaction():
-            transfer = self._require(asked.get("transfer_id"), "transfer")
+        with self._books.transaction():
+            transfer = self._books.require(asked.get("transfer_id"), "transfer")
             if status not in _FOLLOWING[transfer["status"]]:
                 raise _invalid(f"a transfer that is {transfer['status']} cannot become {status}")
             reason = asked.get("failure_reason") or {}
@@ -159,49 +144,40 @@ class Desk:
         if len(given) != 1:
             raise _invalid("one of transfer_id and authorization_id must be given")
         if "transfer_id" in given:
-            return 200, encode_answer(transfer=_show(self._require(given["transfer_id"], "transfer")))
+            return 200, encode_answer(transfer=_show(self._books.require(given["transfer_id"], "transfer")))
         found = self._find_transfer_of(given["authorization_id"])
         if found is None:
-            raise _not_there("transfer")
+            raise not_there("transfer")
         return 200, encode_answer(transfer=_show(found))
 
     def list_transfers(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
         """Newest first."""
-        query = "SELECT body FROM objects WHERE kind = 'transfer' ORDER BY sequence DESC LIMIT ? OFFSET ?"
-        rows = self._store.all(query, min(int(asked.get("count", LIST_MAX)), LIST_MAX), int(asked.get("offset", 0)))
-        found = [_show(json.loads(row["body"])) for row in rows]
-        [counted] = self._store.all("SELECT count(*) AS number FROM objects WHERE kind = 'transfer'")
-        return 200, encode_answer(
-            transfers=found, has_more=len(found) + int(asked.get("offset", 0)) < counted["number"]
-        )
+        offset, limit = int(asked.get("offset", 0)), min(int(asked.get("count", LIST_MAX)), LIST_MAX)
+        found, count = self._books.list_objects("transfer", limit=limit, offset=offset)
+        return 200, encode_answer(transfers=list(map(_show, found)), has_more=len(found) + offset < count)
 
     def sync_events(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
         after_id, count = asked.get("after_id"), asked.get("count") or 100
         if not isinstance(after_id, int) or not isinstance(count, int) or not 1 <= count <= EVENTS_MAX:
             raise _invalid("after_id and count are numbers")
-        query = "SELECT * FROM transfer_events WHERE event_id > ? ORDER BY event_id LIMIT ?"
-        rows = self._store.all(query, after_id, count + 1)
-        events = [json.loads(row["body"]) | {"event_id": row["event_id"]} for row in rows[:count]]
-        return 200, encode_answer(transfer_events=events, has_more=len(rows) > count)
+        events, has_more = self._books.list_events(after_id, count)
+        return 200, encode_answer(transfer_events=events, has_more=has_more)
 
     # --- time ---
 
     def advance(self) -> bool:
         """Moves what is due; whether there was anything."""
-        query = "SELECT body FROM objects WHERE due_ms IS NOT NULL AND due_ms <= ? ORDER BY due_ms LIMIT 50"
-        due = self._store.all(query, now_ms())
-        for row in due:
-            transfer = json.loads(row["body"])
+        due = self._books.list_due()
+        for transfer in due:
             behaviour = behaviour_of(transfer["_account_number"])
             status, *later = behaviour.ends[transfer["_steps"] :]
-            with self._store.transaction():
+            with self._books.transaction():
                 due_ms = now_ms() + self._lifetimes.status_ms if later else None
                 self._move(transfer | {"_steps": transfer["_steps"] + 1}, status, due_ms, behaviour.return_code)
         return bool(due)
 
     def find_next_due_ms(self) -> int | None:
-        row = self._store.one("SELECT min(due_ms) AS due_ms FROM objects WHERE due_ms IS NOT NULL")
-        return None if row is None else row["due_ms"]
+        return self._books.find_next_due_ms()
 
     # --- within a transaction ---
 
@@ -228,7 +204,7 @@ class Desk:
             "_made_ms": now_ms(),
             "_cancelled": False,
         }
-        self._make(made["id"], "authorization", made, unique)
+        self._books.make(made["id"], "authorization", made, unique)
         return made
 
     def _create_transfer(
@@ -278,7 +254,7 @@ class Desk:
             "_steps": 0,
         }
         due_ms = now_ms() + self._lifetimes.status_ms if behaviour.ends else None
-        self._make(made["id"], "transfer", made, f"transfer of {authorization['id']}", due_ms)
+        self._books.make(made["id"], "transfer", made, f"transfer of {authorization['id']}", due_ms)
         self._tell(made)
         return made
 
@@ -292,7 +268,7 @@ class Desk:
             transfer["failure_reason"] = said
         elif status == "failed":
             transfer["failure_reason"] = {"failure_code": None, "ach_return_code": None, "description": "It failed."}
-        self._save(transfer, due_ms)
+        self._books.save(transfer["id"], transfer, due_ms)
         self._tell(transfer)
 
     def _tell(self, transfer: Mapping[str, Any]) -> None:
@@ -305,63 +281,29 @@ class Desk:
             **{name: transfer[name] for name in ("account_id", "failure_reason", "origination_account_id")},
             **dict.fromkeys(("funding_account_id", "sweep_id", "sweep_amount", "refund_id", "originator_client_id")),
         }
-        self._store.insert("transfer_events", body=json.dumps(event))
+        self._books.tell(event)
         if self._tells:
             names = {"webhook_type": "TRANSFER", "webhook_code": "TRANSFER_EVENTS_UPDATE", "environment": "sandbox"}
-            self._store.insert(
-                "events",
-                id=secrets.token_hex(12),
-                about=transfer["id"],
-                type="TRANSFER_EVENTS_UPDATE",
-                body=encode(names),
-                deliveries_left=1,
-                next_attempt_ms=now_ms(),
-            )
+            self._books.send(secrets.token_hex(12), transfer["id"], "TRANSFER_EVENTS_UPDATE", encode(names))
 
-    # --- the books ---
+    # --- what is there ---
 
     def _require_item(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        row = self._store.one("SELECT body FROM objects WHERE kind = 'item' AND id = ?", str(asked.get("access_token")))
-        item = None if row is None else json.loads(row["body"])
+        item = self._books.find(asked.get("access_token"), "item")
         if item is None or item["account_id"] != asked.get("account_id"):
             raise PlaidRefusal(400, "INVALID_INPUT", "INVALID_ACCESS_TOKEN", "no such access token, or account of it")
         return item
 
-    def _require(self, object_id: object, kind: str) -> dict[str, Any]:
-        row = self._store.one("SELECT body FROM objects WHERE id = ? AND kind = ?", str(object_id), kind)
-        if row is None:
-            raise _not_there(kind)
-        found: dict[str, Any] = json.loads(row["body"])
-        return found
-
     def _find_by_key(self, unique: str) -> dict[str, Any] | None:
         """The authorization of an idempotency key that is not forgotten yet."""
-        row = self._store.one("SELECT body FROM objects WHERE unique_key = ?", unique)
-        found = None if row is None else json.loads(row["body"])
+        found = self._books.find_by_key(unique)
         if found is not None and now_ms() - found["_made_ms"] > self._lifetimes.key_ms:
-            self._store.execute("UPDATE objects SET unique_key = NULL WHERE id = ?", found["id"])
+            self._books.forget_key(unique)
             return None
         return found
 
     def _find_transfer_of(self, authorization_id: str) -> dict[str, Any] | None:
-        row = self._store.one("SELECT body FROM objects WHERE unique_key = ?", f"transfer of {authorization_id}")
-        return None if row is None else json.loads(row["body"])
-
-    def _make(
-        self,
-        object_id: str,
-        kind: str,
-        body: Mapping[str, Any],
-        unique_key: str | None = None,
-        due_ms: int | None = None,
-    ) -> None:
-        self._store.insert(
-            "objects", id=object_id, kind=kind, unique_key=unique_key, body=json.dumps(body), due_ms=due_ms
-        )
-
-    def _save(self, found: Mapping[str, Any], due_ms: int | None = None) -> None:
-        statement = "UPDATE objects SET body = ?, due_ms = ? WHERE id = ?"
-        self._store.execute(statement, json.dumps(found), due_ms, found["id"])
+        return self._books.find_by_key(f"transfer of {authorization_id}")
 
 
 Work = Callable[[Mapping[str, Any]], tuple[int, bytes]]
@@ -386,10 +328,6 @@ def _is_metadata(metadata: object) -> bool:
 
 def _invalid(message: str) -> PlaidRefusal:
     return PlaidRefusal(400, "INVALID_INPUT", "INVALID_FIELD", message)
-
-
-def _not_there(kind: str) -> PlaidRefusal:
-    return PlaidRefusal(404, "INVALID_REQUEST", "NOT_FOUND", f"the {kind} is not there")
 
 
 def _broken() -> PlaidRefusal:

@@ -7,15 +7,14 @@ plaid.com/docs/api/items, plaid.com/docs/api/sandbox.
 
 from __future__ import annotations
 
-import json
 import secrets
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from sandbox.plaid.answers import PlaidRefusal, encode_answer, now_ms, spell_time
+from sandbox.plaid.books import Books
 from sandbox.plaid.holders import ACCOUNT_NUMBER, HOLDERS, Account, Holder
-from sandbox.store import Store
 
 LINK_TOKEN_MS = 4 * 3_600_000
 PUBLIC_TOKEN_MS = 30 * 60_000
@@ -24,8 +23,8 @@ _NUMBER_CHARACTERS_MAX = 17
 
 
 class Links:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, books: Books) -> None:
+        self._books = books
 
     # --- what is asked for, by who has the keys: each in a transaction of its own ---
 
@@ -36,8 +35,8 @@ class Links:
         token = f"link-sandbox-{uuid.uuid4()}"
         made_ms = now_ms()
         link = {"link_token": token, "_made_ms": made_ms, "_used": False, "_asked": _keep(asked)}
-        with self._store.transaction():
-            self._insert(token, "link", link)
+        with self._books.transaction():
+            self._books.make(token, "link", link)
         expires = spell_time(made_ms + LINK_TOKEN_MS)
         return 200, encode_answer(link_token=token, expiration=expires)
 
@@ -47,20 +46,20 @@ class Links:
         user, password = options.get("override_username") or "user_good", options.get("override_password") or _NO_NUMBER
         if not asked.get("institution_id") or not asked.get("initial_products"):
             raise _invalid("institution_id and initial_products are required")
-        with self._store.transaction():
+        with self._books.transaction():
             token = self._sign_in(user, "" if password == _NO_NUMBER else password)
         return 200, encode_answer(public_token=token)
 
     def exchange(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
-        found = self._find(asked.get("public_token"), "public_token")
+        found = self._books.find(asked.get("public_token"), "public_token")
         if found is None or found["_used"] or now_ms() - found["_made_ms"] > PUBLIC_TOKEN_MS:
             raise PlaidRefusal(400, "INVALID_INPUT", "INVALID_PUBLIC_TOKEN", "it is none, was used, or has expired")
         access = f"access-sandbox-{uuid.uuid4()}"
         item = {"item_id": secrets.token_urlsafe(27), "_access_token": access, "_is_removed": False}
         item |= {name: found[name] for name in ("_user", "_accounts")}
-        with self._store.transaction():
-            self._save(found["public_token"], found | {"_used": True})
-            self._insert(access, "linked_item", item)
+        with self._books.transaction():
+            self._books.save(found["public_token"], found | {"_used": True})
+            self._books.make(access, "linked_item", item)
         return 200, encode_answer(access_token=access, item_id=item["item_id"])
 
     def get_auth(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
@@ -99,25 +98,25 @@ class Links:
 
     def remove_item(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
         item = self._require_item(asked)
-        with self._store.transaction():
-            self._save(item["_access_token"], item | {"_is_removed": True})
+        with self._books.transaction():
+            self._books.save(item["_access_token"], item | {"_is_removed": True})
         return 200, encode_answer()
 
     # --- the page ---
 
     def is_open(self, link_token: str) -> bool:
         """Whether somebody may sign in by it."""
-        link = self._find(link_token, "link")
+        link = self._books.find(link_token, "link")
         return link is not None and not link["_used"] and now_ms() - link["_made_ms"] <= LINK_TOKEN_MS
 
     def sign_in(self, link_token: str, user: str, number: str) -> tuple[str, list[tuple[str, str]]]:
         """(the public token, each account by its id and name). Raises: PlaidRefusal."""
         if not self.is_open(link_token):
             raise PlaidRefusal(400, "INVALID_INPUT", "INVALID_LINK_TOKEN", "it is none, was used, or has expired")
-        with self._store.transaction():
+        with self._books.transaction():
             token = self._sign_in(user, number)
-            self._save(link_token, self._require(link_token, "link") | {"_used": True})
-        accounts = self._require(token, "public_token")["_accounts"]
+            self._books.save(link_token, self._books.require(link_token, "link") | {"_used": True})
+        accounts = self._books.require(token, "public_token")["_accounts"]
         names = [account.name for account in HOLDERS[user].accounts]
         return token, [(each["id"], name) for each, name in zip(accounts, names, strict=True)]
 
@@ -134,31 +133,16 @@ class Links:
             {"id": secrets.token_urlsafe(27), "number": _choose_number(account, number)} for account in holder.accounts
         ]
         made = {"public_token": token, "_user": user, "_accounts": accounts, "_made_ms": now_ms(), "_used": False}
-        self._insert(token, "public_token", made)
+        self._books.make(token, "public_token", made)
         return token
 
-    # --- the books ---
+    # --- what is there ---
 
     def _require_item(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        item = self._find(asked.get("access_token"), "linked_item")
+        item = self._books.find(asked.get("access_token"), "linked_item")
         if item is None or item["_is_removed"]:
             raise PlaidRefusal(400, "INVALID_INPUT", "INVALID_ACCESS_TOKEN", "no such access token, or it was removed")
         return item
-
-    def _find(self, object_id: object, kind: str) -> dict[str, Any] | None:
-        row = self._store.one("SELECT body FROM objects WHERE id = ? AND kind = ?", str(object_id), kind)
-        return None if row is None else json.loads(row["body"])
-
-    def _require(self, object_id: str, kind: str) -> dict[str, Any]:
-        found = self._find(object_id, kind)
-        assert found is not None  # just written, or just found
-        return found
-
-    def _insert(self, object_id: str, kind: str, body: Mapping[str, Any]) -> None:
-        self._store.insert("objects", id=object_id, kind=kind, body=json.dumps(body))
-
-    def _save(self, object_id: str, body: Mapping[str, Any]) -> None:
-        self._store.execute("UPDATE objects SET body = ? WHERE id = ?", json.dumps(body), object_id)
 
 
 def _choose_number(account: Account, named: str) -> str:
