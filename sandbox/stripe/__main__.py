@@ -13,6 +13,7 @@ from sandbox.stripe.clock import Clock
 from sandbox.stripe.desk import Desk
 from sandbox.stripe.fees import Balance
 from sandbox.stripe.settings import Settings
+from sandbox.stripe.setup_desk import SetupDesk
 from sandbox.webhooks import Deliveries
 
 SIGNATURE_HEADER = "Stripe-Signature"
@@ -24,10 +25,11 @@ async def main(settings: Settings) -> None:
     key_lifetime_ms = settings.sandbox_stripe_key_lifetime_hours * 3_600_000
     books, settle_ms = Books(store), settings.sandbox_stripe_settle_ms
     balance = Balance(books, is_billed=settings.sandbox_stripe_fees == "billed")
-    desk = Desk(books, balance, base_url, settle_ms)
+    setups = SetupDesk(books, base_url)
+    desk = Desk(books, balance, setups, base_url, settle_ms)
     cards = CardDesk(books, balance, base_url, settle_ms)
     api_key = settings.sandbox_stripe_api_key.get_secret_value()
-    application = Api(books, desk, cards, Answers(store, key_lifetime_ms), api_key).application()
+    application = Api(books, desk, setups, cards, Answers(store, key_lifetime_ms), api_key).application()
     loops = [move_payments(Clock(books, desk, cards), store.listen())]
     if settings.sandbox_stripe_webhook_url:
         secret = settings.sandbox_stripe_webhook_secret.get_secret_value()

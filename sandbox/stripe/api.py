@@ -20,15 +20,19 @@ from sandbox.stripe.card_desk import CardDesk
 from sandbox.stripe.cards import CARDS
 from sandbox.stripe.desk import Desk
 from sandbox.stripe.forms import parse_form
+from sandbox.stripe.setup_desk import SetupDesk
 
 BODY_BYTES_MAX = 64 * 1024
 _TERM = re.compile(r"""(?:metadata\['(?P<name>\w+)'\]|(?P<field>status)):'(?P<value>[^']*)'""")
 
 
 class Api:
-    def __init__(self, books: Books, desk: Desk, cards: CardDesk, answers: Answers, api_key: str) -> None:
+    def __init__(
+        self, books: Books, desk: Desk, setups: SetupDesk, cards: CardDesk, answers: Answers, api_key: str
+    ) -> None:
         self._books = books
         self._desk = desk
+        self._setups = setups
         self._cards = cards
         self._answers = answers
         self._api_key = api_key
@@ -48,6 +52,11 @@ class Api:
                 Route("/v1/payment_intents/{intent_id}", self.get_intent, methods=["GET"]),
                 Route("/v1/payment_intents/{intent_id}/verify_microdeposits", self.verify, methods=["POST"]),
                 Route("/v1/payment_intents/{intent_id}/cancel", self.cancel, methods=["POST"]),
+                Route("/v1/setup_intents", self.setups, methods=["GET", "POST"]),
+                Route("/v1/setup_intents/{setup_id}", self.get_setup, methods=["GET"]),
+                Route("/v1/setup_intents/{setup_id}/cancel", self.cancel_setup, methods=["POST"]),
+                Route("/v1/mandates/{mandate_id}", self.get_mandate, methods=["GET"]),
+                Route("/v1/mandates/{mandate_id}/end", self.end_mandate, methods=["POST"]),
                 Route("/v1/refunds", self.refunds, methods=["GET", "POST"]),
                 Route("/v1/refunds/{refund_id}", self.get_refund, methods=["GET"]),
                 Route("/v1/disputes", self.list_disputes, methods=["GET"]),
@@ -125,6 +134,30 @@ class Api:
         form = await self._read(request)
         return self._once(request, form, lambda: self._cards.close_dispute(request.path_params["dispute_id"]))
 
+    async def setups(self, request: Request) -> Response:
+        form = await self._read(request)
+        if request.method == "POST":
+            return self._once(request, form, lambda: self._setups.create(form))
+        wanted = {name: form.get(name) for name in ("customer", "payment_method")}
+        return self._list(request, form, self._books.list_objects("setup_intent", **wanted))
+
+    async def get_setup(self, request: Request) -> Response:
+        form = await self._read(request)
+        setup = self._books.require(request.path_params["setup_id"], "setup_intent")
+        return _json(self._books.show(setup, form.get("expand", [])))
+
+    async def cancel_setup(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._once(request, form, lambda: self._setups.cancel(request.path_params["setup_id"]))
+
+    async def get_mandate(self, request: Request) -> Response:
+        await self._read(request)
+        return _json(self._books.show(self._books.require(request.path_params["mandate_id"], "mandate")))
+
+    async def end_mandate(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._once(request, form, lambda: self._setups.end_mandate(request.path_params["mandate_id"]))
+
     async def refunds(self, request: Request) -> Response:
         form = await self._read(request)
         if request.method == "POST":
@@ -186,7 +219,8 @@ class Api:
         said = "Which code stands beside the deposit on your statement?"
         if request.method == "POST":
             form = parse_form((await request.body()).decode("utf-8", "replace"))
-            answer = self._answers.give_once("", request.url.path, form, lambda: self._desk.verify(intent_id, form))
+            verify = self._setups.verify if intent_id.startswith("seti_") else self._desk.verify
+            answer = self._answers.give_once("", request.url.path, form, lambda: verify(intent_id, form))
             said = "Thank you: the account is yours." if answer.status == 200 else "That is not what was deposited."
         page = (
             "<!doctype html><title>Confirm your bank account</title><form method=post>"

@@ -15,8 +15,7 @@ from sandbox.stripe.answers import Answer, StripeRefusal, encode, invalid, now_m
 from sandbox.stripe.behaviours import AMOUNTS, BEHAVIOURS, DESCRIPTOR_CODE, Reply, behaviour_of
 from sandbox.stripe.books import Books
 from sandbox.stripe.fees import DISPUTE_FEE, FAILED_DEBIT_FEE, Balance, compute_debit_fee
-
-_METHOD = "us_bank_account"
+from sandbox.stripe.setup_desk import METHOD, SetupDesk
 
 
 class Desk:
@@ -25,8 +24,9 @@ class Desk:
         base_url: Under which its pages are.
     """
 
-    def __init__(self, books: Books, balance: Balance, base_url: str, settle_ms: int) -> None:
+    def __init__(self, books: Books, balance: Balance, setups: SetupDesk, base_url: str, settle_ms: int) -> None:
         self._books = books
+        self._setups = setups
         self._balance = balance
         self._base_url = base_url
         self._settle_ms = settle_ms
@@ -38,7 +38,7 @@ class Desk:
         return Answer(200, encode(customer))
 
     def create_method(self, form: Mapping[str, Any]) -> Answer:
-        account = form.get(_METHOD, {})
+        account = form.get(METHOD, {})
         routing_number, number = account.get("routing_number", ""), account.get("account_number", "")
         if not has_aba_check_digit(routing_number):
             raise invalid("us_bank_account[routing_number]", "", code="routing_number_invalid")
@@ -47,7 +47,7 @@ class Desk:
         method = self._books.make(
             "pm",
             "payment_method",
-            type=_METHOD,
+            type=METHOD,
             customer=None,
             billing_details=form.get("billing_details", {}),
             us_bank_account={
@@ -64,8 +64,9 @@ class Desk:
     def create_intent(self, form: Mapping[str, Any]) -> Answer:
         """Creates and confirms it."""
         amount = read_amount(form.get("amount"), form.get("currency"))
-        if form.get("payment_method_types") != [_METHOD] or form.get("confirm") != "true":
-            raise invalid("payment_method_types", f"This stand-in confirms payments by {_METHOD} alone.")
+        if form.get("payment_method_types") != [METHOD] or form.get("confirm") != "true":
+            raise invalid("payment_method_types", f"This stand-in confirms payments by {METHOD} alone.")
+        self._setups.check_mandate(form)
         method = self._use_method(form)
         behaviour = behaviour_of(method["_account_number"])
         intent = self._books.make(
@@ -75,7 +76,7 @@ class Desk:
             currency="usd",
             customer=form.get("customer"),
             payment_method=method["id"],
-            payment_method_types=[_METHOD],
+            payment_method_types=[METHOD],
             description=form.get("description"),
             metadata=form.get("metadata", {}),
             setup_future_usage=form.get("setup_future_usage"),
@@ -231,6 +232,7 @@ class Desk:
         self._books.save(intent)
         self._books.tell("charge.dispute.created", dispute)
         self._books.tell("charge.dispute.closed", dispute)
+        self._setups.end_mandates_of(intent["payment_method"])
 
     def _behaviour_of(self, intent: Mapping[str, Any]) -> Any:
         return behaviour_of(self._books.require(intent["payment_method"], "payment_method")["_account_number"])

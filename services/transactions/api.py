@@ -44,6 +44,7 @@ from services.transactions.commands import (
     exceptions,
     linked_accounts,
     payouts,
+    verifications,
     webhooks,
 )
 from services.transactions.commands.added_accounts import blind_request
@@ -259,10 +260,16 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
             lambda tx, _, facts, now: linked_accounts.link_bank_account(tx, request, facts, vault, now),
         )
 
+    async def VerifyBankAccount(
+        self, request: bank_pb.VerifyBankAccountRequest, context: ServicerContext
+    ) -> bank_pb.BankAccount:
+        return await verifications.verify_bank_account(self._dependencies, request)
+
     async def GetBankAccount(
         self, request: bank_pb.GetBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
-        return await self._dependencies.fetch(request, account_queries.get_bank_account)
+        get = partial(account_queries.get_bank_account, choice=self._dependencies.providers.choice)
+        return await self._dependencies.fetch(request, get)
 
     async def ListBankAccounts(
         self, request: bank_pb.ListBankAccountsRequest, context: ServicerContext

@@ -27,6 +27,7 @@ from services.transactions.domain.return_rates import ReturnRates
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
+from services.transactions.domain.verifications import Standing
 
 _T = transactions_pb2.Transaction
 
@@ -194,6 +195,20 @@ def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_a
         replaced_by_bank_account_id=account.replaced_by_bank_account_id,
         confirmation=account.confirmation,
         name_match=account.name_match,
+    )
+
+
+def to_verification(standing: Standing) -> bank_accounts_pb2.BankAccount.Verification:
+    """How the proof of an account stands, for who acts for its party."""
+    kind, found = bank_accounts_pb2.BankAccount.Verification, standing.verification
+    if found is None:
+        return kind(status=kind.NOT_ASKED_FOR if standing.is_needed else kind.NOT_NEEDED)
+    return kind(
+        status=found.status,
+        action_url=found.action_url,
+        expire_time=to_optional_timestamp(found.expires_at),
+        failure=to_optional_failure(found.failure),
+        verify_time=to_optional_timestamp(found.verified_at),
     )
 
 

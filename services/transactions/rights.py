@@ -91,6 +91,13 @@ RIGHTS: Table = {
             *("version", "updated_at", "seal"),
         ),
     ),
+    "bank_account_verifications": both(
+        insert=EVERY,
+        update=(
+            *("provider_reference", "status", "action_url", "expires_at", "failure", "verified_at"),
+            *("version", "updated_at", "seal"),
+        ),
+    ),
     "plaid_items": appended(),
     "plaid_transfers": both(insert=EVERY, update=("transfer_id", "ended_at", "version", "updated_at", "seal")),
     # No organization's: a job of the worker's reads events.

@@ -43,6 +43,7 @@ SHOWN_AS = {
     "escrow.holds.status": "escrow.v1.Hold.Status",
     "escrow.journal_entries.type": "escrow.v1.JournalEntry.Type",
     "escrow.ledger_account_kinds.normal_balance": "escrow.v1.LedgerEntry.Direction",
+    "transactions.bank_account_verifications.status": "transactions.v1.BankAccount.Verification.Status",
     "transactions.bank_accounts.account_type": "transactions.v1.BankAccount.AccountType",
     "transactions.bank_accounts.block_reason": "transactions.v1.BankAccount.BlockReason",
     "transactions.bank_accounts.confirmation": "transactions.v1.BankAccount.Confirmation",

@@ -67,8 +67,8 @@ def test_whether_one_person_suffices_is_said_of_all_that_a_person_may_have_done(
 DECISIONS = ("Approve", "Confirm", "Reject", "Review", "Resolve", "RecordApproval", "CancelApproval", "CommentApproval")
 DEEDS = ("AssignPaymentException", "ExecuteDistribution", "RecordExecution")
 ABOUT_PERSONS = ("EndSessions", "CreateApiKey", "RotateApiKey", "RevokeApiKey")
-# Who signs in at a bank is there, and may have its word in place of a second person's.
-AT_A_BANK = ("CreateLinkToken", "LinkBankAccount")
+# Who signs in at a bank is there, and may have its word in place of a second person's; so is who reads the account.
+AT_A_BANK = ("CreateLinkToken", "LinkBankAccount", "VerifyBankAccount")
 
 
 def test_a_program_decides_nothing_and_makes_no_keys():

@@ -67,10 +67,10 @@ async def stripe(url: str) -> AsyncIterator[StripePayments]:
     await adapter.close()
 
 
-def confirm(url: str, payment_id: str) -> None:
+def confirm(url: str, intent_id: str, code: str = "SM11AA", *, says: str = "Thank you") -> None:
     """The holder says on Stripe's page what was deposited."""
-    page = httpx.post(f"{url}/microdeposits/{payment_id}", data={"descriptor_code": "SM11AA"}, trust_env=False)
-    assert "Thank you" in page.text
+    page = httpx.post(f"{url}/microdeposits/{intent_id}", data={"descriptor_code": code}, trust_env=False)
+    assert says in page.text
 
 
 def pay(url: str, payment_id: str, card: str = "pm_card_visa", *, says: str = "Thank you") -> None:

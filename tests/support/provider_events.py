@@ -1,12 +1,19 @@
-"""The events of a provider that a test has, or none."""
+"""The events of a provider that a test has, and the proofs of accounts, or none."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from services.transactions.domain.verifications import ProvedAccount
 from services.transactions.providers import plaid, stripe
 from services.transactions.providers.plaid.transfers import PlaidTransfers
-from services.transactions.providers.protocols import EventPage, PaymentEvents
+from services.transactions.providers.protocols import (
+    AccountVerifications,
+    EventPage,
+    OutcomeUnknown,
+    PaymentEvents,
+    VerificationOrder,
+)
 from services.transactions.providers.stripe.payments import StripePayments
 
 
@@ -21,6 +28,21 @@ class NoEvents:
 
     async def list_events(self, after_id: str) -> EventPage:
         return EventPage([], after_id)
+
+
+class NoVerifications:
+    def is_about(self, provider_id: str) -> bool:
+        return False
+
+    async def begin(self, order: VerificationOrder) -> ProvedAccount:
+        raise OutcomeUnknown("nobody is asked")
+
+    async def get_verification(self, provider_id: str) -> ProvedAccount | None:
+        return None
+
+
+def verifications_of(bank: Any) -> AccountVerifications:
+    return bank.setups if isinstance(bank, StripePayments) else NoVerifications()
 
 
 def events_of(provider: str, bank: Any) -> PaymentEvents:

@@ -66,7 +66,7 @@ from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.distributions import MemoryDistributions
 from tests.support.peers.escrow import MemoryEscrow
 from tests.support.peers.wire import Wire
-from tests.support.provider_events import events_of
+from tests.support.provider_events import events_of, verifications_of
 from tests.support.refusals import listed_only
 from tests.support.vault import build_vault
 
@@ -119,6 +119,11 @@ class TransactionsHarness:
                 webhooks={**build_webhook_readers(self.settings), sandbox.NAME: self.bank},
                 events={name: events_of(name, bank) for name, each in PROVIDERS.items() if each.tells_events},
                 cancellations={name: asked[name] for name, each in PROVIDERS.items() if each.is_confirmed_by_payers},
+                verifications={
+                    name: verifications_of(asked[name])
+                    for name, each in PROVIDERS.items()
+                    if each.is_confirmed_by_payers
+                },
                 choice=self.choice,
                 ach_files=self.ach,
             ),

@@ -77,6 +77,7 @@ FORMS = {
     "allocations": ["e7c08e40a09dfce9"],
     "api_keys": ["cfd2042970e19ce4"],
     "approvals": ["4f6d01b8e1e34e80"],
+    "bank_account_verifications": ["a514932135f950b2"],
     "bank_accounts": ["11eb640c2b3632c4"],
     "compliance_checks": ["a9eaefe58a76d4e3"],
     "contributions": ["a893218a5a0cca61"],

@@ -55,6 +55,7 @@ from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.returns import is_known
 from services.transactions.store import bank_accounts as store
 from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_ACCOUNT
+from services.transactions.store.verifications import end_all as end_verifications
 from services.transactions.vault import SealedFor, Vault
 
 _DEFAULT, _NOTES = "default_for_payouts", frozenset({"external_id", "metadata"})
@@ -306,6 +307,7 @@ async def _save_blocked(
     await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
     # What was asked about an earlier return did not know of this one.
     await APPROVAL_WRITER.cancel_undoing(tx, UNBLOCK_BANK_ACCOUNT, account.bank_account_id, now)
+    await end_verifications(tx, account.bank_account_id, now)
     await store.save_bank_account(tx, account, block(account, reason, network_code), now)
 
 

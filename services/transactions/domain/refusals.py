@@ -59,6 +59,27 @@ class BankReferenceUsed(DomainError):
         )
 
 
+class VerificationNotOffered(DomainError):
+    """Who draws from bank accounts here by ACH wants no proof of them before a payment."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "VERIFICATION_NOT_OFFERED"
+
+    def __init__(self) -> None:
+        super().__init__("Nobody has to prove a bank account here before money is drawn from it.")
+
+
+class TooManyVerifications(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TOO_MANY_VERIFICATIONS"
+
+    def __init__(self, verifications_max: int, days: int) -> None:
+        message = (
+            f"{verifications_max} verifications of it have failed within {days} days: its first payment asks again."
+        )
+        super().__init__(message, verifications_max=verifications_max)
+
+
 class BankLinksNotSetUp(DomainError):
     """Nobody can sign in to a bank here.
 

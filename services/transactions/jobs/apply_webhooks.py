@@ -3,7 +3,8 @@
 Whose a webhook is, is known once its payment is found. As it was received it belongs to nobody, so its row is finished
 after the organization's transaction has committed; a crash between the two has it applied again, which changes nothing.
 Those about one payment that wait together are applied by one look at it. One that is about none says that the provider
-has events to fetch: they are stored as webhooks of their own.
+has events to fetch: they are stored as webhooks of their own. One about the proof of a bank account brings that to
+where its provider has it, and is no organization's webhook: those are about transactions.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from services.chassis.data.sql import Row
 from services.transactions.commands import webhooks
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.commands.settlement import describe_payment
+from services.transactions.commands.verifications import apply_proof
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment
@@ -68,6 +70,12 @@ async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found |
     try:
         if payment_id is None:
             await _fetch_events(dependencies, provider, taken)
+            return None
+        proofs = dependencies.providers.verifications.get(provider)
+        if proofs is not None and proofs.is_about(payment_id):
+            proved = await proofs.get_verification(payment_id)
+            why = await apply_proof(dependencies, provider, proved)
+            await store.finish_webhooks(database, taken, ignored_because=why)
             return None
         payment = await dependencies.providers.require_look_ups(provider).get_payment(payment_id)
     except OutcomeUnknown:

@@ -62,6 +62,11 @@ class ProviderChoice:
                 return found
         return rail.provider
 
+    def find_proving(self, org_id: str) -> str | None:
+        """Who draws from bank accounts for this organization, if that wants their holders to confirm them."""
+        provider = self.find(org_id, RAILS["ACH"], is_inbound=True)
+        return provider if provider is not None and PROVIDERS[provider].is_confirmed_by_payers else None
+
     def list_named(self) -> Iterator[tuple[str, bool, str]]:
         """(payment method, whether inbound, provider): all that it says."""
         for chosen in (self.all_organizations, *self.organizations.values()):

@@ -1,4 +1,4 @@
-"""What payment providers do for us, in six small protocols. A provider's package implements those it has."""
+"""What payment providers do for us, in seven small protocols. A provider's package implements those it has."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from services.transactions.domain.linked_accounts import LinkedAccount
 from services.transactions.domain.payments import Payment, find_difference
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import BankLinksNotSetUp
+from services.transactions.domain.verifications import ProvedAccount
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 
@@ -33,6 +34,7 @@ class PaymentOrder:
         bank_account_id: And its number; empty where the rail has no account.
         earlier_payment_ids: The provider's ids of the attempts before: nothing more may move by them.
         confirmed_payment_id: The provider's id of a payment that arrived from the same account before; empty for none.
+        verification_id: The provider's id of the verification by which the account's holder proved it; empty for none.
         refunded_payment_id: The provider's id of what a refund gives back, to where it came from; empty for none.
     """
 
@@ -52,6 +54,7 @@ class PaymentOrder:
     description: str
     earlier_payment_ids: Collection[str] = ()
     confirmed_payment_id: str = ""
+    verification_id: str = ""
     refunded_payment_id: str = ""
 
     def __repr__(self) -> str:
@@ -59,10 +62,27 @@ class PaymentOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class VerificationOrder:
+    """A bank account that its holder is to prove. `key` makes it happen once; `reference` is our id of it."""
+
+    key: str
+    reference: str
+    party_id: str
+    routing_number: str
+    account_number: str
+    account_type: str
+    holder_type: str
+    account_holder_name: str
+
+    def __repr__(self) -> str:
+        return f"VerificationOrder(key={self.key!r})"  # the rest is personal data
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderEvent:
     """A genuine webhook, or an event of a list that the provider keeps: which event, and which payment it is about.
 
-    That is empty where its type is not applied.
+    Or which verification of a bank account. That is empty where its type is not applied.
 
     Args:
         is_knock: It is about no payment, and says that events can be fetched.
@@ -172,6 +192,27 @@ class PaymentCancellations(Protocol):
         ...
 
 
+class AccountVerifications(Protocol):
+    """Has the holder of a bank account prove it before the first payment. Nothing is drawn by that."""
+
+    def is_about(self, provider_id: str) -> bool:
+        """Whether an event is about a verification, and not about a payment, by the id that it names."""
+        ...
+
+    async def begin(self, order: VerificationOrder) -> ProvedAccount:
+        """Asks for it. The same key again is the same verification.
+
+        Raises:
+            Declined: it will not happen.
+            OutcomeUnknown: ask again.
+        """
+        ...
+
+    async def get_verification(self, provider_id: str) -> ProvedAccount | None:
+        """As it is now, by whatever id an event names; None if there is none. Raises OutcomeUnknown."""
+        ...
+
+
 class EventPage(NamedTuple):
     """Events that came after another one, oldest first, each with its body.
 
@@ -273,6 +314,7 @@ class Providers:
         links: By which bank accounts are linked.
         events: Those of them whose events are read.
         cancellations: Those by which a payer may have to confirm a payment first.
+        verifications: The same, by which that is done beforehand.
         choice: Which of them carries what.
         ach_files: How files for a bank are made and read; None where this process makes none.
     """
@@ -283,6 +325,7 @@ class Providers:
     links: BankLinks
     events: Mapping[str, PaymentEvents] = field(default_factory=dict)
     cancellations: Mapping[str, PaymentCancellations] = field(default_factory=dict)
+    verifications: Mapping[str, AccountVerifications] = field(default_factory=dict)
     choice: ProviderChoice = NO_CHOICE
     ach_files: AchFileConfig | None = None
 
@@ -292,6 +335,7 @@ class Providers:
         invariant(self.look_ups.keys() == asked, "each provider that can be asked is asked")
         confirming = {name for name in self.orders if PROVIDERS[name].is_confirmed_by_payers}
         invariant(self.cancellations.keys() == confirming, "what waits for its payer can be cancelled")
+        invariant(self.verifications.keys() == confirming, "what would wait for its payer can be proved before")
         telling = {name for name in self.orders if PROVIDERS[name].tells_events}
         invariant(self.events.keys() == telling, "the events of each provider that keeps them are read")
         invariant(self.webhooks.keys() == sending, "each provider that sends webhooks is here")

@@ -21,6 +21,7 @@ from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid import keys as plaid_keys
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.protocols import (
+    AccountVerifications,
     BankLinks,
     LinksNotSetUp,
     PaymentCancellations,
@@ -62,13 +63,14 @@ async def open_providers(
         _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
         asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)
     cancellations: dict[str, PaymentCancellations] = {}
+    verifications: dict[str, AccountVerifications] = {}
     events: dict[str, PaymentEvents] = {}
     if key := settings.stripe_api_key.get_secret_value():
         _check_given(settings, "stripe_webhook_secret", "stripe_api_key")
         check_address(key, settings.stripe_api_url)
         payments = StripePayments(key, settings.stripe_api_url, vault, return_url=settings.stripe_return_url)
         asked[stripe.NAME] = cancellations[stripe.NAME] = payments
-        events[stripe.NAME] = payments.events
+        events[stripe.NAME], verifications[stripe.NAME] = payments.events, payments.setups
     links: BankLinks = LinksNotSetUp(plaid.SETTING)
     opened: list[PlaidLinks] = []
     plaid_keys.check_address(settings.plaid_base_url)
@@ -107,6 +109,7 @@ async def open_providers(
             links=links,
             events=events,
             cancellations=cancellations,
+            verifications=verifications,
             choice=choice,
             ach_files=ach_files,
         )

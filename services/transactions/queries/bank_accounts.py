@@ -12,7 +12,7 @@ from realco.transactions.v1 import (
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import within_reach
-from services.chassis.data.reads import Read, Reader, fetch_row
+from services.chassis.data.reads import Read, Reader, Source, fetch_row
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import with_version
 from services.chassis.values.refusals import BankAccountNotFound
@@ -20,22 +20,42 @@ from services.transactions import messages
 from services.transactions.actions import (
     answer_bank_account,
 )
+from services.transactions.domain.bank_accounts import BankAccount
+from services.transactions.domain.verifications import Standing, find_standing
+from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store.bank_accounts import BANK_ACCOUNTS
+from services.transactions.store.transactions import find_arrived
+from services.transactions.store.verifications import list_verifications
 from services.transactions.tables import bank_accounts
 
 _b = bank_accounts.c
 
 
 async def get_bank_account(
-    reader: Reader, request: bank_accounts_pb2.GetBankAccountRequest, now: datetime
+    reader: Reader, request: bank_accounts_pb2.GetBankAccountRequest, now: datetime, *, choice: ProviderChoice
 ) -> bank_accounts_pb2.BankAccount:
     """Raises BankAccountNotFound: unknown, of another organization, or of a party the caller does not act for."""
     row = await fetch_row(reader, _BANK_ACCOUNT, bank_account_id=request.bank_account_id)
     if row is None or not current_principal().may_reach(row.party_id):
         raise BankAccountNotFound()
-    answer = answer_bank_account(BANK_ACCOUNTS.read_sealed(reader, row))
+    account, standing = BANK_ACCOUNTS.read_sealed(reader, row), None
+    if account.party_id in current_principal().parties:
+        standing = await read_standing(reader, account, choice)
+    answer = answer_bank_account(account, standing)
     answer.aggregate_version = row.aggregate_version
     return answer
+
+
+async def read_standing(source: Source, account: BankAccount, choice: ProviderChoice) -> Standing | None:
+    """Whether its holder has proved the account to whoever draws from it now; None where that wants no proof.
+
+    Raises: NotSealed.
+    """
+    provider = choice.find_proving(current_principal().org_id)
+    if provider is None:
+        return None
+    verifications = await list_verifications(source, account.bank_account_id, provider)
+    return find_standing(account, verifications, await find_arrived(source, provider, account.bank_account_id))
 
 
 _BANK_ACCOUNT = Read(

@@ -27,6 +27,7 @@ from services.transactions.domain.rails import BY_HAND
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import INBOUND
+from services.transactions.domain.verifications import Arrived
 from services.transactions.tables import (
     KEEPS_REFERENCE,
     MAY_COME_BACK,
@@ -282,11 +283,11 @@ async def list_first_payouts(tx: Tx, accounts: Collection[tuple[str, str]]) -> d
     return first
 
 
-async def read_arrived_reference(source: Source, provider: str, bank_account_id: str) -> str:
-    """The provider's id of what arrived last from this account; empty where nothing did that this service wrote."""
+async def find_arrived(source: Source, provider: str, bank_account_id: str) -> Arrived | None:
+    """What arrived last from this account by this provider; None where nothing did that this service wrote."""
     found = await fetch_rows(source, _ARRIVED_FROM, provider=provider, bank_account_id=bank_account_id)
     rows = keep_sealed(source, transactions, found)
-    return next((row.provider_reference for row in rows if row.provider_reference), "")
+    return next((Arrived(row.provider_reference, row.created_at) for row in rows if row.provider_reference), None)
 
 
 async def postpone_transaction(tx: Tx, taken: Transaction, *, least_ms: int = 0) -> None:

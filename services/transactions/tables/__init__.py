@@ -13,4 +13,5 @@ from services.transactions.tables.transactions import PLAIN_REFERENCE as PLAIN_R
 from services.transactions.tables.transactions import payout_requests as payout_requests
 from services.transactions.tables.transactions import transaction_history as transaction_history
 from services.transactions.tables.transactions import transactions as transactions
+from services.transactions.tables.verifications import bank_account_verifications as bank_account_verifications
 from services.transactions.tables.webhooks import webhooks as webhooks

@@ -32,6 +32,11 @@ ROWS = (
         " credit_minor, is_acknowledged, created_at, updated_at, version) VALUES ('org_1', 'achf_1', '2024-12-02', 0,"
         " 'MADE', 1, 100, 0, false, now(), now(), 1)"
     ),
+    (
+        "INSERT INTO bank_account_verifications (org_id, verification_id, bank_account_id, account_number_digest,"
+        " provider, status, created_by, created_at, updated_at, version) VALUES ('org_1', 'bav_1', 'ba_1', 'd',"
+        " 'sandbox', 'REQUESTED', 'ann', now(), now(), 1)"
+    ),
     "INSERT INTO plaid_items VALUES ('org_1', 'acc_1', 'ba_1', 'd', 'x', now())",
     (
         "INSERT INTO plaid_transfers (org_id, authorization_id, provider_key, number, reference, presentment,"
@@ -76,6 +81,8 @@ FIXED = {
     " currency presentment routing_number account_number_encrypted account_type holder_type account_holder_name"
     " description created_at",
     "ach_files": "org_id ach_file_id created_on number is_acknowledged leaves_by settles_at created_at",
+    "bank_account_verifications": "org_id verification_id bank_account_id account_number_digest provider created_by"
+    " created_at",
     "plaid_items": "org_id account_id bank_account_id account_number_digest access_token_encrypted created_at",
     "plaid_transfers": "org_id authorization_id provider_key number reference presentment is_inbound amount_minor"
     " currency account_id created_at",
@@ -95,6 +102,17 @@ RULES = {
     "a webhook that is never applied": ("UPDATE received_webhooks SET due_at = NULL", "42501"),
     "a webhook with a proof made up": ("UPDATE received_webhooks SET due_at = NULL, proof = 'false'", "42501"),
     "events read from an earlier place": ("UPDATE event_cursors SET after_id = '1'", "42501"),
+    "an account that is proved by nobody": (
+        "UPDATE bank_account_verifications SET version = 2, status = 'VERIFIED'",
+        "23514",
+    ),
+    "a second proof of an account at once": (
+        (
+            'INSERT INTO bank_account_verifications SELECT (jsonb_populate_record(v, \'{"verification_id": "b"}\')).*'
+            " FROM bank_account_verifications v"
+        ),
+        "23505",
+    ),
     "a key of the vault that is spoilt": (
         "UPDATE vault_keys SET wrapped_key = 'y', version = 2, proof = 'false'",
         "42501",

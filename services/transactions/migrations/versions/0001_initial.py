@@ -173,6 +173,7 @@ def upgrade() -> None:
     _create_records()
     _create_ach()
     _create_plaid()
+    _create_verifications()
     _create_vault_keys()
     _create_requests()
     _create_exceptions()
@@ -771,6 +772,49 @@ def _create_plaid() -> None:
         sa.CheckConstraint("version >= 1", name="cursor_begins"),
         sa.PrimaryKeyConstraint("feed"),
     )
+
+
+def _create_verifications() -> None:
+    op.create_table(
+        "bank_account_verifications",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("verification_id", sa.Text(), nullable=False),
+        sa.Column("bank_account_id", sa.Text(), nullable=False),
+        sa.Column("account_number_digest", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("provider_reference", sa.Text(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("action_url", sa.Text(), nullable=True),
+        sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("failure", pg.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("verified_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("status IN ('REQUESTED', 'WAITING', 'VERIFIED', 'FAILED')", name="status_known"),
+        sa.CheckConstraint("(status = 'FAILED') = (failure IS NOT NULL)", name="failed_for_a_reason"),
+        sa.CheckConstraint("action_url IS NULL OR status = 'WAITING'", name="waits_on_a_page"),
+        sa.CheckConstraint(
+            "status NOT IN ('WAITING', 'VERIFIED') OR provider_reference IS NOT NULL", name="known_to_its_provider"
+        ),
+        sa.CheckConstraint("status <> 'VERIFIED' OR verified_at IS NOT NULL", name="verified_at_a_time"),
+        sa.PrimaryKeyConstraint("org_id", "verification_id"),
+    )
+    op.create_index(
+        "bank_account_verifications_open",
+        "bank_account_verifications",
+        ["org_id", "bank_account_id", "provider"],
+        unique=True,
+        postgresql_where=sa.text("status <> 'FAILED'"),
+    )
+    op.create_index(
+        "bank_account_verifications_account",
+        "bank_account_verifications",
+        ["org_id", "bank_account_id", "created_at", "verification_id"],
+    )
+    op.create_index("bank_account_verifications_id", "bank_account_verifications", ["verification_id"])
 
 
 def _create_vault_keys() -> None:

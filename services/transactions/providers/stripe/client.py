@@ -43,7 +43,8 @@ class StripeApi:
 
     def __init__(self, api_key: str, base_url: str, timeout_seconds: float) -> None:
         # Whatever key it is asked with, events of another mode, or of another place, have other ids.
-        self.mode = f"{base_url or _API_URL} {'live' if is_live(api_key) else 'test'}"
+        self.is_live = is_live(api_key)
+        self.mode = f"{base_url or _API_URL} {'live' if self.is_live else 'test'}"
         self._http = stripe.HTTPXClient(timeout=timeout_seconds)
         self.v1: Any = StripeClient(
             api_key, base_addresses={"api": base_url or _API_URL}, http_client=self._http, max_network_retries=0

@@ -15,13 +15,14 @@ from services.transactions.providers.signatures import read_event
 from services.transactions.providers.stripe.client import LIST_LIMIT, NotThere, Refused, StripeApi, read_list
 from services.transactions.providers.stripe.webhooks import find_payment_id
 
-# Of those by which a payment goes another way; Stripe takes 20 names.
+# Of those by which a payment, or the proof of an account, goes another way; Stripe takes 20 names.
 _TYPES: Final = (
     *("payment_intent.canceled", "payment_intent.payment_failed", "payment_intent.succeeded"),
     *("charge.failed", "charge.refunded", "charge.refund.updated", "charge.dispute.created", "charge.dispute.updated"),
     *("checkout.session.completed", "checkout.session.expired"),
     *("refund.updated", "refund.failed"),
     *("charge.dispute.closed", "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"),
+    *("setup_intent.succeeded", "setup_intent.setup_failed", "setup_intent.canceled", "mandate.updated"),
 )
 # As many events as a month has of a platform that is larger than most.
 _PAGES_BACK_MAX: Final = 1_000

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from services.chassis.process.telemetry import log
-from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.protocols import (
     Declined,
@@ -23,6 +22,7 @@ from services.transactions.providers.protocols import (
     ask_provider,
     check_as_ordered,
 )
+from services.transactions.providers.stripe.accounts import MANDATE, introduce
 from services.transactions.providers.stripe.cards import CARD, CardPayments, is_by_card, is_of_card, is_session_id
 from services.transactions.providers.stripe.client import (
     LIST_LIMIT,
@@ -36,6 +36,7 @@ from services.transactions.providers.stripe.client import (
 from services.transactions.providers.stripe.events import StripeEvents
 from services.transactions.providers.stripe.fees import EXPANDED
 from services.transactions.providers.stripe.keys import name_key
+from services.transactions.providers.stripe.setups import AccountSetups
 from services.transactions.providers.stripe.states import (
     METHOD,
     find_method,
@@ -67,6 +68,7 @@ class StripePayments:
         self._timeout_seconds = timeout_seconds
         self._api = StripeApi(api_key, base_url, timeout_seconds)
         self._cards = CardPayments(self._api, vault, return_url)
+        self.setups = AccountSetups(self._api, vault, timeout_seconds)
         self.events = StripeEvents(self._api, timeout_seconds=timeout_seconds)
 
     async def close(self) -> None:
@@ -99,7 +101,7 @@ class StripePayments:
             raise Declined("PAYMENT_METHOD_NOT_SUPPORTED", "Stripe pays nothing out here.", retryable=False)
         for payment_id in order.earlier_payment_ids:
             await self._end_earlier(payment_id)
-        used = await self._find_confirmed(order) or await self._introduce(order)
+        used = await self._find_known(order) or await self._introduce(order)
         amount = order.amount.amount_minor, order.amount.currency
         proved = spell_proved(order.reference, order.presentment, *amount, used["payment_method"])
         params: Any = {
@@ -195,6 +197,12 @@ class StripePayments:
         if intent is not None and intent["status"] != "canceled":
             raise NotAsOrdered("an earlier attempt goes on at the provider", payment_id)
 
+    async def _find_known(self, order: PaymentOrder) -> dict[str, Any] | None:
+        """The bank account as its holder proved it, before or with an earlier payment; None where neither is so now."""
+        if order.verification_id:
+            return await self.setups.find_usable(order)
+        return await self._find_confirmed(order)
+
     async def _find_confirmed(self, order: PaymentOrder) -> dict[str, Any] | None:
         """The bank account as its holder confirmed it for an earlier payment; None where there is none any more."""
         intent = await self._find_intent(order.confirmed_payment_id)
@@ -213,26 +221,12 @@ class StripePayments:
 
         Raises: Declined: its data are wrong.
         """
-        customer: Any = {"name": order.account_holder_name, "metadata": {"party_id": order.party_id}}
-        key = self._under(f"{order.key}:customer")
-        made = await self._api.call(self._api.v1.customers.create_async(customer, key))
-        account = {
-            "routing_number": order.routing_number,
-            "account_number": order.account_number,
-            "account_type": order.account_type.lower(),
-            "account_holder_type": "company" if order.holder_type == HolderType.COMPANY else "individual",
-        }
-        holder: Any = {"type": METHOD, METHOD: account, "billing_details": {"name": order.account_holder_name}}
-        try:
-            key = self._under(f"{order.key}:method")
-            method = await self._api.call(self._api.v1.payment_methods.create_async(holder, key))
-        except Refused as refusal:
-            raise build_declined(refusal.error) from None
+        account = await introduce(self._api, self._vault, order)
         return {
-            "customer": made["id"],
-            "payment_method": method["id"],
+            "customer": account.customer_id,
+            "payment_method": account.method_id,
             "setup_future_usage": "off_session",
-            "mandate_data": {"customer_acceptance": {"type": "offline", "offline": {}}},
+            "mandate_data": dict(MANDATE),
         }
 
     def _is_ours(self, intent: Mapping[str, Any]) -> bool:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from services.transactions.domain.refusals import WebhookSignatureInvalid
 from services.transactions.providers.protocols import ProviderEvent
 from services.transactions.providers.signatures import read_signed_event
 from services.transactions.providers.stripe.keys import is_live
+
+# Which field of an event's object says what it is about, by the first word of its type.
+_NAMED_BY: Final[Mapping[str, str]] = MappingProxyType(
+    {**dict.fromkeys(("payment_intent", "checkout", "refund", "setup_intent", "mandate"), "id")}
+    | {"charge": "payment_intent"}
+)
 
 
 class StripeWebhooks:
@@ -41,11 +49,11 @@ class StripeWebhooks:
 
 
 def find_payment_id(event: Any) -> object:
-    """Of the PaymentIntent or page that an event is about, or whose charge, dispute or refund; None where of none.
+    """Of the PaymentIntent or page that an event is about, or whose charge, dispute or refund; of the SetupIntent or
+    mandate by which a bank account was proved; None where of none.
 
     Raises: KeyError, TypeError: it is no event.
     """
     about, _, _ = event["type"].partition(".")
     found = event["data"]["object"]
-    name = {"payment_intent": "id", "checkout": "id", "refund": "id", "charge": "payment_intent"}.get(about)
-    return None if name is None else found[name]
+    return found[_NAMED_BY[about]] if about in _NAMED_BY else None
