@@ -14,7 +14,14 @@ from typing import Any, Final
 from services.transactions.domain.verifications import ProvedAccount, VerificationStatus
 from services.transactions.providers.protocols import OutcomeUnknown, PaymentOrder, VerificationOrder, ask_provider
 from services.transactions.providers.stripe.accounts import MANDATE, introduce
-from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
+from services.transactions.providers.stripe.client import (
+    LIST_LIMIT,
+    NotThere,
+    Refused,
+    StripeApi,
+    build_declined,
+    read_whole_list,
+)
 from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.setup_states import find_setup_method, read_setup, spell_setup_proved
 from services.transactions.providers.stripe.states import METHOD, pays_others
@@ -22,7 +29,6 @@ from services.transactions.vault import Vault
 
 _SETUP_ID, _MANDATE_ID = re.compile(r"seti_[A-Za-z0-9]{1,200}"), re.compile(r"mandate_[A-Za-z0-9]{1,200}")
 _EXPANDED: Final = ["payment_method", "mandate"]
-_LIST_LIMIT: Final = 100
 
 
 class AccountSetups:
@@ -118,8 +124,8 @@ class AccountSetups:
         return next((each for each in listed if (each["mandate"] or {}).get("id") == mandate_id), None)
 
     async def _list(self, wanted: dict[str, str]) -> list[dict[str, Any]]:
-        params: Any = {**wanted, "limit": _LIST_LIMIT, "expand": [f"data.{each}" for each in _EXPANDED]}
-        found = read_list(await self._api.call(self._api.v1.setup_intents.list_async(params)))
+        params: Any = {**wanted, "limit": LIST_LIMIT, "expand": [f"data.{each}" for each in _EXPANDED]}
+        found = read_whole_list(await self._api.call(self._api.v1.setup_intents.list_async(params)))
         for each in found:
             self._check_mode(each)
         return found
