@@ -14,7 +14,6 @@ in two folders of ours beside it. What cannot be looked at is not ours.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -35,6 +34,7 @@ from services.transactions.providers.ach_file.folders import (
     STAGING,
     Folder,
     find_file_id,
+    find_whole_name,
     name_file,
     open_folder,
     spell_name,
@@ -44,7 +44,6 @@ from services.transactions.store.exceptions import was_reported
 from services.transactions.vault import Vault
 
 LIES_TOO_LONG = timedelta(hours=4)
-_PART = re.compile(r"\.(.+)\.part")
 
 
 class _Found(NamedTuple):
@@ -145,15 +144,15 @@ def _lies_too_long(found: _Found, made: _Made, now: datetime) -> bool:
 def _is_named_as_ours(found: _Found, made: _Made) -> bool:
     org_id, file = made.get(found.ach_file_id, ("", None))
     name = spell_name(found.raw_name)
-    part = _PART.fullmatch(name) if found.is_staged else None
-    return file is not None and (name if part is None else part[1]) == name_file(org_id, file)
+    whole_name = find_whole_name(name) if found.is_staged else None
+    return file is not None and (whole_name or name) == name_file(org_id, file)
 
 
 def _is_ours(found: _Found, made: _Made, now: datetime) -> bool:
     if not _is_named_as_ours(found, made):
         return False
     _, file = made[found.ach_file_id]
-    is_part = found.is_staged and _PART.fullmatch(spell_name(found.raw_name)) is not None
+    is_part = found.is_staged and find_whole_name(spell_name(found.raw_name)) is not None
     if found.is_staged and file.status is FileStatus.MADE:  # it is being written
         return True
     if is_part or (found.is_staged and file.left_at is not None):

@@ -29,6 +29,7 @@ _NO_FOLDER: Final = (errno.ENOTDIR, errno.ELOOP)
 _NAME_BYTES_MAX: Final = 240
 _FILE_ID: Final = re.compile(r"-(achf_[0-9a-z]{26})\.ach")
 _NUMBER: Final = re.compile(r"\.[0-9]+\Z")
+_PART: Final = re.compile(r"\.(.+)\.part")
 
 
 def name_file(org_id: str, file: AchFile) -> str:
@@ -45,6 +46,17 @@ def find_file_id(name: str) -> str:
 def spell_name(name: str) -> str:
     """As text that can be logged, whatever bytes it has."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _name_part(name: str) -> str:
+    """Under which a file of this name is written, before it is there whole."""
+    return f".{name}.part"
+
+
+def find_whole_name(name: str) -> str | None:
+    """Of the file of which something with this name would be written; None where that is not being written."""
+    match = _PART.fullmatch(name)
+    return None if match is None else match[1]
 
 
 def list_given_names(name: str) -> tuple[str, str]:
@@ -157,7 +169,7 @@ class Folder:
 
     def write(self, name: str, content: bytes) -> None:
         """Has it there whole, or not at all."""
-        part = f".{name}.part"
+        part = _name_part(name)
         for taken in (part, name):  # no file of ours is a folder
             if self.is_folder(taken):
                 self._set_aside(taken)
