@@ -67,6 +67,7 @@ OWN = {
     "distributions.payouts.type",
     "distributions.sagas.kind",
     "transactions.ach_entries.holder_type",
+    "transactions.ach_entries.kind",
     "transactions.ach_entries.status",
     "transactions.ach_files.status",
     "transactions.provider_payments.outcome",

@@ -171,7 +171,7 @@ async def test_what_sql_made_up_holds_up_no_file_and_what_is_altered_is_said_of_
     async with service.database.begin(ADMIN.org_id) as tx:
         made_up = sa.text(
             "INSERT INTO ach_entries SELECT (e).* FROM (SELECT jsonb_populate_record(e, jsonb_build_object("
-            "'ach_entry_id', 'ach_0', 'provider_key', 'x', 'reference', 'txn_0', 'trace_no', 9999999)) AS e"
+            "'ach_entry_id', 'ach_0', 'provider_key', 'x', 'transaction_id', 'txn_0', 'trace_no', 9999999)) AS e"
             " FROM ach_entries e WHERE is_inbound) made_up"
         )
         await tx.execute(made_up)

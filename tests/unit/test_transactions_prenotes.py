@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from services.transactions.domain.ach import AchEntry, AchFile, EntryStatus, FileStatus
+from services.transactions.domain.ach import AchEntry, AchFile, EntryStatus, FileStatus, PaymentEntry, PrenoteEntry
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.prenotes import Sent, Standing, build_failure, judge_account
 
@@ -26,10 +26,9 @@ FILE = AchFile(
     created_at=LEFT,
     updated_at=LEFT,
 )
-PRENOTE = AchEntry(
+PRENOTE = PrenoteEntry(
     ach_entry_id="ach_1",
     provider_key="prenote:ba_1:in:1",
-    reference="ba_1",
     party_id="pty_1",
     bank_account_id="ba_1",
     is_inbound=True,
@@ -42,7 +41,6 @@ PRENOTE = AchEntry(
     holder_type=HolderType.PERSON,
     account_holder_name="Ada Investor",
     description="PRENOTE",
-    is_prenote=True,
     status=EntryStatus.SENT,
     ach_file_id="achf_1",
     trace_no=1,
@@ -50,7 +48,20 @@ PRENOTE = AchEntry(
     created_at=LEFT,
     updated_at=LEFT,
 )
-DEBIT = replace(PRENOTE, is_prenote=False, amount_minor=100)
+_SENT_AS = {name: getattr(PRENOTE, name) for name in ("status", "ach_file_id", "trace_no", "effective_on")}
+DEBIT = PaymentEntry(
+    **PRENOTE.list_addressed(),
+    **_SENT_AS,
+    ach_entry_id="ach_2",
+    provider_key="txn:txn_1:1",
+    transaction_id="txn_1",
+    is_inbound=True,
+    amount_minor=100,
+    presentment=1,
+    description="DEPOSIT",
+    created_at=LEFT,
+    updated_at=LEFT,
+)
 
 
 def sent(entry: AchEntry = PRENOTE, status: FileStatus = FileStatus.LEFT) -> Sent:

@@ -6,13 +6,14 @@ before it accepts. A return says otherwise, and the network tells nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from services.chassis.values.calendar import add_banking_days, is_banking_day
+from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.moves import Moves
 from services.transactions.domain.bank_accounts import HolderType
@@ -69,17 +70,26 @@ FILE_MOVES: Final[Moves[FileStatus]] = {
 ACKNOWLEDGED: Final = frozenset({FileStatus.ACCEPTED, FileStatus.REJECTED})
 
 
+class EntryKind(StrEnum):
+    """What a file carries: each is a class below."""
+
+    PAYMENT = "PAYMENT"
+    PRENOTE = "PRENOTE"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AchEntry:
-    """One attempt at one transaction, as it was ordered; or a prenote, of no amount and no transaction.
+    """What a file carries about one bank account, as it was ordered: always of one of the kinds below.
 
     Args:
-        reference: Our transaction id; of a prenote, the bank account's id.
+        transaction_id: Of which it moves the money; None where it moves none.
     """
+
+    kind: ClassVar[EntryKind]
 
     ach_entry_id: str
     provider_key: str
-    reference: str
+    transaction_id: str | None = None
     party_id: str
     bank_account_id: str
     is_inbound: bool
@@ -92,7 +102,6 @@ class AchEntry:
     holder_type: HolderType
     account_holder_name: str
     description: str
-    is_prenote: bool = False
     status: EntryStatus = EntryStatus.WAITING
     ach_file_id: str | None = None
     trace_no: int | None = None  # its number in that file, by which a return names it
@@ -107,6 +116,47 @@ class AchEntry:
     @property
     def amount(self) -> Money:
         return Money(self.amount_minor, self.currency)
+
+    @property
+    def shown_id(self) -> str:
+        """What the receiver's bank shows beside it, in fifteen characters."""
+        return (self.transaction_id or self.bank_account_id)[-15:]
+
+    def list_addressed(self) -> dict[str, Any]:
+        """Whose account it is about, to the character: what another entry about just that one has alike."""
+        return {name: getattr(self, name) for name in _ADDRESSED}
+
+
+_ADDRESSED: Final = (
+    *("party_id", "bank_account_id", "currency", "routing_number", "account_number_encrypted", "account_type"),
+    *("holder_type", "account_holder_name"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentEntry(AchEntry):
+    """One attempt at one transaction."""
+
+    kind: ClassVar[EntryKind] = EntryKind.PAYMENT
+
+    transaction_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrenoteEntry(AchEntry):
+    """Of no amount and no transaction: it asks a bank whether the account is there."""
+
+    kind: ClassVar[EntryKind] = EntryKind.PRENOTE
+
+
+ENTRY_CLASSES: Final[Mapping[EntryKind, type[AchEntry]]] = {each.kind: each for each in (PaymentEntry, PrenoteEntry)}
+
+
+class Due(NamedTuple):
+    """An entry that may leave at a cut-off; or that never will, and why."""
+
+    entry: AchEntry
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +240,7 @@ def find_settlement(entry: AchEntry, file: AchFile) -> datetime | None:
     return datetime.combine(day, SETTLES_AT)
 
 
-def to_payment(entry: AchEntry, file: AchFile | None, now: datetime) -> Payment:
+def to_payment(entry: PaymentEntry, file: AchFile | None, now: datetime) -> Payment:
     """The entry as a provider's payment.
 
     Args:
@@ -208,7 +258,7 @@ def to_payment(entry: AchEntry, file: AchFile | None, now: datetime) -> Payment:
         status, at = PaymentStatus.SETTLED, settled_at
     return Payment(
         payment_id=entry.ach_entry_id,
-        reference=entry.reference,
+        reference=entry.transaction_id,
         status=status,
         amount=entry.amount,
         is_inbound=entry.is_inbound,

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from services.chassis.values.calendar import add_banking_days
 from services.chassis.values.failure import Failure
-from services.transactions.domain.ach import AchEntry, AchFile, EntryStatus, FileStatus, find_settlement
+from services.transactions.domain.ach import AchEntry, AchFile, EntryStatus, FileStatus, PrenoteEntry, find_settlement
 from services.transactions.domain.returns import NETWORK_CODE, Action, find_return_code
 
 DESCRIPTION: Final = "PRENOTE"
@@ -46,14 +46,15 @@ def judge_account(earlier: Iterable[Sent], before: datetime, confirmed_at: datet
         confirmed_at: When persons confirmed the account last, who knew what had come back by then.
     """
     seen = [each for each in earlier if _was_seen(*each, confirmed_at)]
-    asked = sorted((entry for entry, _ in seen if entry.is_prenote), key=lambda each: each.created_at)
+    prenotes = [entry for entry, _ in seen if isinstance(entry, PrenoteEntry)]
+    asked = sorted(prenotes, key=lambda each: each.created_at)
     back = [each for each in asked if each.status is EntryStatus.RETURNED]
     if back and back[-1] is asked[-1] and (len(back) > 1 or not _is_of_no_account(back[-1])):
         return Judgement(Standing.REFUSED, back[-1].return_code or "")
     found = [(entry, file) for entry, file in seen if not _is_of_no_account(entry)]
     if any(_has_stayed(*each, before) for each in found):
         return Judgement(Standing.KNOWN)
-    return Judgement(Standing.ASKED if any(entry.is_prenote for entry, _ in found) else Standing.UNKNOWN)
+    return Judgement(Standing.ASKED if any(isinstance(entry, PrenoteEntry) for entry, _ in found) else Standing.UNKNOWN)
 
 
 def build_failure(return_code: str) -> Failure:

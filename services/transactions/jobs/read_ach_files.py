@@ -20,16 +20,13 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.health import note_alarm
 from services.chassis.process.telemetry import log
-from services.chassis.values.money import Money
-from services.transactions.commands.bank_accounts import forbid_bank_account
 from services.transactions.commands.changed_accounts import replace_bank_account
 from services.transactions.commands.exceptions import report, report_apart
-from services.transactions.commands.settlement import try_to_follow
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.domain.ach import AchEntry, EntryStatus, FileStatus, to_payment
+from services.transactions.domain.ach import AchEntry, EntryStatus, FileStatus, PrenoteEntry
 from services.transactions.domain.ach_changes import find_last_day, read_change
 from services.transactions.domain.exceptions import About, ExceptionKind
-from services.transactions.domain.returns import find_return_code
+from services.transactions.jobs.ach_kinds import follow_return
 from services.transactions.jobs.apply_acknowledgements import apply_acknowledgements
 from services.transactions.jobs.bank_files import apply_each, tell_waiting
 from services.transactions.providers.ach_file import NAME as ACH_FILE
@@ -50,8 +47,6 @@ from services.transactions.providers.ach_file.nacha import (
     spell_trace,
 )
 from services.transactions.store import ach, provider_payments
-from services.transactions.store import transactions as store
-from services.transactions.store.bank_accounts import find_bank_account
 from services.transactions.vault import Vault
 
 # A file that somebody still writes is not read.
@@ -212,12 +207,14 @@ async def _may_be_about(
     """
     if not _is_about(config, org_id, entry, returned):
         return False
-    known_by = entry.ach_entry_id, entry.reference
+    if entry.transaction_id is None:  # no row of its own says that we ordered it
+        return False
+    known_by = entry.ach_entry_id, entry.transaction_id
     try:
         owner = await provider_payments.find_owner(dependencies.database, ACH_FILE, *known_by)
     except NotSealed:
         return True
-    return owner == (org_id, entry.reference)
+    return owner == (org_id, entry.transaction_id)
 
 
 async def _record_and_follow(
@@ -229,8 +226,7 @@ async def _record_and_follow(
     if back is None or back.status is not EntryStatus.RETURNED:
         return back is not None
     async with dependencies.database.begin() as tx:
-        follow = _follow_prenote if back.is_prenote else _follow
-        return await follow(tx, back, dependencies.clock.now())
+        return await follow_return(tx, back, dependencies.clock.now())
 
 
 def _is_about(config: AchFileConfig, org_id: str, entry: AchEntry, returned: Returned) -> bool:
@@ -273,7 +269,7 @@ async def _record(
         await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
         return None
     meaning = find_return_code(returned.code)
-    if entry.is_prenote and meaning.review:  # of a payment its transaction has it told
+    if isinstance(entry, PrenoteEntry) and meaning.review:  # of a payment its transaction has it told
         await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, f"{returned.code}, of a prenote: {meaning.name}", now)
     back = replace(
         entry, status=EntryStatus.RETURNED, return_code=returned.code, returned_on=min(file.created_on, now.date())
@@ -283,12 +279,12 @@ async def _record(
 
 def _describe(entry: AchEntry, returned: Returned, name: str) -> About:
     return About(
-        transaction_id=None if entry.is_prenote else entry.reference,
+        transaction_id=entry.transaction_id,
         bank_account_id=entry.bank_account_id,
         provider=ACH_FILE,
         provider_payment_id=returned.trace,
         file_name=name,
-        amount=None if entry.is_prenote else Money(entry.amount_minor, entry.currency),
+        amount=entry.amount if entry.amount_minor else None,
     )
 
 
@@ -296,24 +292,3 @@ async def _was_rejected(tx: Tx, entry: AchEntry) -> bool:
     """Whether the bank had rejected the file that it was in. Raises: NotSealed."""
     file = None if entry.ach_file_id is None else await ach.FILES.find(tx, entry.ach_file_id)
     return file is not None and file.status is FileStatus.REJECTED
-
-
-async def _follow(tx: Tx, entry: AchEntry, now: datetime) -> bool:
-    """Brings its transaction to where it is. Raises: NotSealed."""
-    row = await store.lock_transaction(tx, entry.reference)
-    if row is None:
-        return True
-    return await try_to_follow(tx, row, to_payment(entry, None, now), now) is None
-
-
-async def _follow_prenote(tx: Tx, prenote: AchEntry, now: datetime) -> bool:
-    """What its bank says of the account forbids it where the code does; what waits for it fails when its file is made.
-
-    Raises: NotSealed.
-    """
-    code = prenote.return_code or ""
-    account = await find_bank_account(tx, prenote.bank_account_id)
-    if account is not None and find_return_code(code).blocks:
-        digest = account.account_number_digest
-        await forbid_bank_account(tx, prenote.party_id, prenote.bank_account_id, digest, code, now)
-    return True

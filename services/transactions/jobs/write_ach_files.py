@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
-from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError
-from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import EscrowAccountFrozen
-from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
-from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.exceptions import report_apart
-from services.transactions.dependencies import ACTOR, NAME, Dependencies
+from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import (
     ASKED_AGAIN_AFTER,
     AchEntry,
@@ -40,10 +34,8 @@ from services.transactions.domain.ach import (
 )
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.exceptions import About, ExceptionKind
-from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.same_day import OpenWindow, find_open_window, spell_descriptive_date
-from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import Transaction
+from services.transactions.jobs.ach_kinds import ask_about, list_due, list_known, withdraw_unwanted
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.folders import move_out, name_file, stage
 from services.transactions.providers.ach_file.nacha import (
@@ -54,9 +46,7 @@ from services.transactions.providers.ach_file.nacha import (
     Entry,
     write_file,
 )
-from services.transactions.providers.ach_file.prenotes import leave_until_known
-from services.transactions.store import ach, moves
-from services.transactions.store import transactions as store
+from services.transactions.store import ach
 from services.transactions.vault import SealedFor
 
 ENTRIES_MAX = 5_000  # in a file
@@ -141,24 +131,18 @@ async def _make_file(
     """
     async with dependencies.database.begin() as tx:
         waiting = [each for each in await ach.list_waiting(tx, departure.before) if departure.takes(each)]
-        failures: Mapping[str, Failure] = {}
-        if asks_first:
-            waiting, failures = await leave_until_known(tx, waiting, departure.before, now)
-        known = await _list_known(tx, waiting)
-    refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
+        due = await list_due(tx, waiting, departure.before, now, asks_first=asks_first)
+        known = await list_known(tx, [each.entry for each in due])
+    facts = await ask_about(dependencies.peers, [each.entry for each in due], known, now)
+    failures = {each.entry.ach_entry_id: each.failure for each in due}
     async with dependencies.database.begin() as tx:
         await ach.lock_files(tx)
         answered = [
             entry
-            for entry in await ach.ENTRIES.lock_these(tx, [each.ach_entry_id for each in waiting])
-            if entry.status is EntryStatus.WAITING
-            and (entry.is_prenote or (entry.reference in known and entry.reference not in unanswered))
+            for entry in await ach.ENTRIES.lock_these(tx, list(failures))
+            if entry.status is EntryStatus.WAITING and not facts.is_open(entry)
         ]
-        for entry in answered:
-            if entry.ach_entry_id in failures:
-                await _withdraw(tx, entry, failures[entry.ach_entry_id], now)
-        answered = [each for each in answered if each.ach_entry_id not in failures]
-        wanted = list(_take_first(await _withdraw_unwanted(tx, answered, refusals, now)))
+        wanted = list(_take_first(await withdraw_unwanted(tx, answered, facts, now, failures)))
         number = await ach.count_files(tx, now.date())
         if wanted and number < FILES_A_DAY_MAX:
             await _save_file(tx, wanted, number, departure.window, now, is_acknowledged=is_acknowledged)
@@ -173,56 +157,6 @@ def _take_first(entries: Sequence[AchEntry]) -> Iterator[AchEntry]:
         if sums[entry.is_inbound] + entry.amount_minor <= TOTAL_MINOR_MAX:
             sums[entry.is_inbound] += entry.amount_minor
             yield entry
-
-
-async def _list_known(tx: Tx, entries: Sequence[AchEntry]) -> dict[str, Transaction]:
-    """Their transactions, without those that this service did not write as they are: these wait, and are in the log."""
-    found: dict[str, Transaction] = {}
-    for entry in entries:
-        if entry.is_prenote:
-            continue
-        with suppress(NotSealed):
-            row = await store.find_transaction(tx, entry.reference)
-            if row is not None:
-                found[entry.reference] = row
-    return found
-
-
-async def _find_refusal(tx: Tx, entry: AchEntry, now: datetime) -> DomainError | None:
-    """Why its account may not be used any more, if so."""
-    try:
-        return await find_account_refusal(tx, entry.bank_account_id, entry.party_id, is_inbound=entry.is_inbound)
-    except NotSealed:
-        await block_altered_account(tx, entry.bank_account_id, "" if entry.is_prenote else entry.reference, now)
-        return build_altered()
-
-
-async def _withdraw_unwanted(
-    tx: Tx, entries: Sequence[AchEntry], refusals: Mapping[str, DomainError], now: datetime
-) -> list[AchEntry]:
-    """The locked entries that are still wanted; the others are withdrawn.
-
-    Args:
-        refusals: What other services refuse, by the transaction.
-    """
-    wanted: list[AchEntry] = []
-    for entry in entries:
-        refusal = refusals.get(entry.reference) or await _find_refusal(tx, entry, now)
-        if refusal is None:
-            wanted.append(entry)
-        else:
-            await _withdraw(tx, entry, make_failure(refusal), now)
-    return wanted
-
-
-async def _withdraw(tx: Tx, entry: AchEntry, failure: Failure, now: datetime) -> None:
-    """It is not sent, and its transaction has failed."""
-    row = None if entry.is_prenote else await store.lock_transaction(tx, entry.reference)
-    await ach.ENTRIES.save(tx, entry, replace(entry, status=EntryStatus.WITHDRAWN), now)
-    if row is None or row.provider_reference not in (None, entry.ach_entry_id):
-        return
-    if row.status is Status.PENDING_SETTLEMENT:
-        await moves.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, failure=failure)
 
 
 async def _save_file(
@@ -313,15 +247,14 @@ async def _leave_out_unwanted(
     """
     now = dependencies.clock.now()
     async with dependencies.database.begin() as tx:
-        known = await _list_known(tx, entries)
-    altered = sum(not each.is_prenote and each.reference not in known for each in entries)
-    refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
-    of_frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
-    if altered:
+        known = await list_known(tx, entries)
+    facts = await ask_about(dependencies.peers, entries, known, now)
+    of_frozen = {each for each, refusal in facts.refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
+    if altered := sum(map(facts.is_altered, entries)):
         cause = f"{altered} of its {len(entries)} payments are not as they were ordered."
         await _report_altered(dependencies, org_id, file, cause)
         return file, []
-    if waiting := unanswered - of_frozen:
+    if waiting := set(facts.unanswered) - of_frozen:
         log.warning("ach_file_waits", org_id=org_id, ach_file_id=file.ach_file_id, unanswered=len(waiting))
         return file, []
     async with dependencies.database.begin() as tx:
@@ -329,7 +262,7 @@ async def _leave_out_unwanted(
         if locked != file:
             return file, []
         held = await ach.ENTRIES.lock_these(tx, [each.ach_entry_id for each in entries])
-        wanted = await _withdraw_unwanted(tx, held, refusals, now)
+        wanted = await withdraw_unwanted(tx, held, facts, now)
         if len(wanted) < len(entries):
             status = FileStatus.MADE if wanted else FileStatus.WITHDRAWN
             file = await ach.FILES.save(tx, locked, replace(locked, status=status, **sum_up(wanted)), now)
@@ -376,7 +309,7 @@ def _spell_entry(
         entry.routing_number,
         dependencies.vault.open(entry.account_number_encrypted, sealed_for),
         entry.amount_minor,
-        entry.reference[-15:],
+        entry.shown_id,
         entry.account_holder_name,
         entry.trace_no,
     )

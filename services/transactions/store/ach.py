@@ -18,7 +18,17 @@ from services.chassis.data.reads import compile_for_all
 from services.chassis.data.seals import NotSealed, check_read_row, keep_readable, keep_sealed
 from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
-from services.transactions.domain.ach import ENTRY_MOVES, FILE_MOVES, AchEntry, AchFile, EntryStatus, FileStatus
+from services.transactions.domain.ach import (
+    ENTRY_CLASSES,
+    ENTRY_MOVES,
+    FILE_MOVES,
+    AchEntry,
+    AchFile,
+    EntryKind,
+    EntryStatus,
+    FileStatus,
+    PaymentEntry,
+)
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.tables.ach import ach_entries, ach_files
 
@@ -28,14 +38,20 @@ _Pages = AsyncIterator[Sequence[Row]]
 
 
 def _read_entry(row: Row) -> AchEntry:
-    return read_fields(AchEntry, row, status=EntryStatus(row.status), holder_type=HolderType(row.holder_type))
+    kind = ENTRY_CLASSES[EntryKind(row.kind)]
+    return read_fields(kind, row, status=EntryStatus(row.status), holder_type=HolderType(row.holder_type))
+
+
+def _list_entry_columns(entry: AchEntry) -> dict[str, Any]:
+    said = {"kind": entry.kind.value, "status": entry.status.value, "holder_type": entry.holder_type.value}
+    return list_columns(ach_entries, entry, **said)
 
 
 ENTRIES = Aggregate(
     ach_entries,
     "ach_entry_id",
     _read_entry,
-    lambda entry: list_columns(ach_entries, entry, status=entry.status.value, holder_type=entry.holder_type.value),
+    _list_entry_columns,
     ENTRY_MOVES,
 )
 FILES = Aggregate(
@@ -221,16 +237,17 @@ async def list_traces(tx: Tx, wanted: Sequence[int]) -> set[int]:
     return set(await tx.scalars(sa.select(_e.trace_no).where(is_mine(ach_entries), _e.trace_no.in_(wanted))))
 
 
-async def list_by_reference(tx: Tx, reference: str) -> list[AchEntry]:
-    """Newest first. Raises: NotSealed."""
-    found = await ENTRIES.list_all(tx, _e.reference == reference)
-    return sorted(found, key=lambda each: (each.created_at, each.ach_entry_id), reverse=True)
+async def list_attempts(tx: Tx, transaction_id: str) -> list[PaymentEntry]:
+    """At a transaction, newest first. Raises: NotSealed."""
+    found = await ENTRIES.list_all(tx, _e.transaction_id == transaction_id)
+    attempts = [each for each in found if isinstance(each, PaymentEntry)]
+    return sorted(attempts, key=lambda each: (each.created_at, each.ach_entry_id), reverse=True)
 
 
-async def find_by_key(tx: Tx, provider_key: str) -> AchEntry | None:
-    """Raises: NotSealed."""
+async def find_attempt(tx: Tx, provider_key: str) -> PaymentEntry | None:
+    """That was ordered under this key. Raises: NotSealed."""
     found = await ENTRIES.list_all(tx, _e.provider_key == provider_key)
-    return found[0] if found else None
+    return next((each for each in found if isinstance(each, PaymentEntry)), None)
 
 
 async def list_of_account(tx: Tx, entry: AchEntry) -> list[tuple[AchEntry, AchFile | None]]:

@@ -161,7 +161,9 @@ async def list_parts(tx: Tx, transaction_id: str | None, ach_file_id: str | None
     """
     of: list[sa.ColumnElement[bool]] = [] if transaction_id is None else [_c.transaction_id == transaction_id]
     if ach_file_id is not None:
-        put = sa.select(ach_entries.c.reference).where(is_mine(ach_entries), ach_entries.c.ach_file_id == ach_file_id)
+        put = sa.select(ach_entries.c.transaction_id).where(
+            is_mine(ach_entries), ach_entries.c.ach_file_id == ach_file_id
+        )
         of.append(_c.transaction_id.in_(put))
     if not of:
         return []

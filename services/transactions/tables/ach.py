@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.data.columns import seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.seals import seal_whole, sealed
-from services.transactions.domain.ach import EntryStatus, FileStatus
+from services.transactions.domain.ach import EntryKind, EntryStatus, FileStatus
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.tables.metadata import metadata
 
@@ -18,8 +18,9 @@ ach_entries = sa.Table(
     metadata,
     text("org_id", key=True),
     text("ach_entry_id", key=True),
+    text("kind"),
     text("provider_key"),
-    text("reference"),
+    text("transaction_id", null=True),  # of a prenote: none
     text("party_id"),
     text("bank_account_id"),
     sa.Column("is_inbound", sa.Boolean, nullable=False),
@@ -32,7 +33,6 @@ ach_entries = sa.Table(
     text("holder_type"),
     text("account_holder_name"),
     text("description"),
-    sa.Column("is_prenote", sa.Boolean, nullable=False, server_default="false"),
     text("status"),
     text("ach_file_id", null=True),
     sa.Column("trace_no", sa.Integer),
@@ -44,9 +44,11 @@ ach_entries = sa.Table(
     time("updated_at"),
     sa.Column("version", sa.BigInteger, nullable=False),
     seal(),
+    one_of("kind", EntryKind),
     one_of("status", EntryStatus),
     one_of("holder_type", HolderType),
-    sa.CheckConstraint("amount_minor >= 0 AND (amount_minor = 0) = is_prenote", name="prenote_has_no_amount"),
+    sa.CheckConstraint("amount_minor >= 0 AND (amount_minor = 0) = (kind = 'PRENOTE')", name="prenote_has_no_amount"),
+    sa.CheckConstraint("(transaction_id IS NULL) = (kind = 'PRENOTE')", name="prenote_has_no_transaction"),
     sa.CheckConstraint(
         "num_nonnulls(ach_file_id, trace_no, effective_on) ="
         " CASE WHEN status = 'WAITING' OR status = 'WITHDRAWN' AND ach_file_id IS NULL THEN 0 ELSE 3 END",
@@ -57,16 +59,16 @@ ach_entries = sa.Table(
     ),
     sa.UniqueConstraint("org_id", "provider_key", name="ach_entries_key"),
     sa.UniqueConstraint("org_id", "trace_no", name="ach_entries_trace_no"),
-    sa.Index("ach_entries_reference", "org_id", "reference"),
+    sa.Index("ach_entries_transaction", "org_id", "transaction_id"),
     sa.Index("ach_entries_account", "org_id", "bank_account_id", "is_inbound"),
     sa.Index("ach_entries_file", "org_id", "ach_file_id"),
     sa.Index("ach_entries_waiting", "org_id", "created_at", postgresql_where=sa.text("status = 'WAITING'")),
     sa.Index("ach_entries_id", "ach_entry_id"),
     sa.Index("ach_entries_trace", "trace_no", "org_id"),
     info=sealed(
-        *("org_id", "ach_entry_id", "provider_key", "reference", "party_id", "bank_account_id", "is_inbound"),
-        *("amount_minor", "currency", "presentment", "routing_number", "account_number_encrypted", "account_type"),
-        *("holder_type", "account_holder_name", "description", "is_prenote", "status"),
+        *("org_id", "ach_entry_id", "kind", "provider_key", "transaction_id", "party_id", "bank_account_id"),
+        *("is_inbound", "amount_minor", "currency", "presentment", "routing_number", "account_number_encrypted"),
+        *("account_type", "holder_type", "account_holder_name", "description", "status"),
         *("ach_file_id", "trace_no", "effective_on", "return_code"),
         *("returned_on", "change_code", "created_at", "updated_at", "version"),
     ),

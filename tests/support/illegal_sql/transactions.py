@@ -21,11 +21,11 @@ ROWS = (
     "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now(), true)",
     "INSERT INTO ach_return_rates VALUES ('org_1', 100, 1, 1, 3, now(), 1)",
     (
-        "INSERT INTO ach_entries (org_id, ach_entry_id, provider_key, reference, party_id, bank_account_id, is_inbound,"
-        " amount_minor, currency, presentment, routing_number, account_number_encrypted, account_type,"
+        "INSERT INTO ach_entries (org_id, ach_entry_id, kind, provider_key, transaction_id, party_id, bank_account_id,"
+        " is_inbound, amount_minor, currency, presentment, routing_number, account_number_encrypted, account_type,"
         " holder_type, account_holder_name, description, status, created_at, updated_at, version) VALUES ('org_1',"
-        " 'ach_1', 'key_1', 'txn_1', 'pty_1', 'ba_1', true, 100, 'USD', 1, '021000021', 'x', 'CHECKING', 'PERSON',"
-        " 'Ann', 'DEPOSIT', 'WAITING', now(), now(), 1)"
+        " 'ach_1', 'PAYMENT', 'key_1', 'txn_1', 'pty_1', 'ba_1', true, 100, 'USD', 1, '021000021', 'x', 'CHECKING',"
+        " 'PERSON', 'Ann', 'DEPOSIT', 'WAITING', now(), now(), 1)"
     ),
     (
         "INSERT INTO ach_files (org_id, ach_file_id, created_on, number, status, entry_count, debit_minor,"
@@ -77,9 +77,9 @@ FIXED = {
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt is_debit",
     "ach_return_rates": "org_id",
-    "ach_entries": "org_id ach_entry_id provider_key reference party_id bank_account_id is_inbound amount_minor"
-    " currency presentment routing_number account_number_encrypted account_type holder_type account_holder_name"
-    " description created_at",
+    "ach_entries": "org_id ach_entry_id kind provider_key transaction_id party_id bank_account_id is_inbound"
+    " amount_minor currency presentment routing_number account_number_encrypted account_type holder_type"
+    " account_holder_name description created_at",
     "ach_files": "org_id ach_file_id created_on number is_acknowledged leaves_by settles_at created_at",
     "bank_account_verifications": "org_id verification_id bank_account_id account_number_digest provider created_by"
     " created_at",

@@ -613,8 +613,9 @@ def _create_ach() -> None:
         "ach_entries",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("ach_entry_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("provider_key", sa.Text(), nullable=False),
-        sa.Column("reference", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=True),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("bank_account_id", sa.Text(), nullable=False),
         sa.Column("is_inbound", sa.Boolean(), nullable=False),
@@ -627,7 +628,6 @@ def _create_ach() -> None:
         sa.Column("holder_type", sa.Text(), nullable=False),
         sa.Column("account_holder_name", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("is_prenote", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("ach_file_id", sa.Text(), nullable=True),
         sa.Column("trace_no", sa.Integer(), nullable=True),
@@ -639,7 +639,11 @@ def _create_ach() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
-        sa.CheckConstraint("amount_minor >= 0 AND (amount_minor = 0) = is_prenote", name="prenote_has_no_amount"),
+        sa.CheckConstraint("kind IN ('PAYMENT', 'PRENOTE')", name="kind_known"),
+        sa.CheckConstraint(
+            "amount_minor >= 0 AND (amount_minor = 0) = (kind = 'PRENOTE')", name="prenote_has_no_amount"
+        ),
+        sa.CheckConstraint("(transaction_id IS NULL) = (kind = 'PRENOTE')", name="prenote_has_no_transaction"),
         sa.CheckConstraint("holder_type IN ('PERSON', 'COMPANY')", name="holder_type_known"),
         sa.CheckConstraint("status IN ('WAITING', 'SENT', 'WITHDRAWN', 'RETURNED')", name="status_known"),
         sa.CheckConstraint(
@@ -654,7 +658,7 @@ def _create_ach() -> None:
         sa.UniqueConstraint("org_id", "provider_key", name="ach_entries_key"),
         sa.UniqueConstraint("org_id", "trace_no", name="ach_entries_trace_no"),
     )
-    op.create_index("ach_entries_reference", "ach_entries", ["org_id", "reference"])
+    op.create_index("ach_entries_transaction", "ach_entries", ["org_id", "transaction_id"])
     op.create_index("ach_entries_account", "ach_entries", ["org_id", "bank_account_id", "is_inbound"])
     op.create_index("ach_entries_file", "ach_entries", ["org_id", "ach_file_id"])
     op.create_index(

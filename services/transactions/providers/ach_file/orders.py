@@ -6,7 +6,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.values.clock import Clock
 from services.chassis.values.ids import new_id
-from services.transactions.domain.ach import AchEntry, to_payment
+from services.transactions.domain.ach import PaymentEntry, to_payment
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.prenotes import Standing, build_failure
@@ -36,40 +36,40 @@ class AchFileOrders:
             raise Declined("INVALID_PAYMENT_DATA", "An entry has ten digits for its amount.", retryable=False)
         entry = self._build_entry(org_id, order)
         async with self._database.begin() as tx:
-            if self._config.prenotes and await ach.find_by_key(tx, order.key) is None:
+            if self._config.prenotes and await ach.find_attempt(tx, order.key) is None:
                 judgement = await judge_or_ask(tx, entry, self._clock.now(), self._clock.now())
                 if judgement.standing is Standing.REFUSED:
                     failure = build_failure(judgement.return_code)
                     raise Declined(failure.code, failure.message, retryable=False, metadata=failure.metadata)
             if await ach.ENTRIES.insert_if_new(tx, entry):
                 return to_payment(entry, None, self._clock.now())
-            known = await ach.find_by_key(tx, order.key)
-        if known is None or (known.reference, known.amount) != (order.reference, order.amount):
+            known = await ach.find_attempt(tx, order.key)
+        if known is None or (known.transaction_id, known.amount) != (order.reference, order.amount):
             raise OutcomeUnknown("another order has its key")
         return await self._to_payment(known)
 
     async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
         async with self._database.begin() as tx:
-            found = await ach.list_by_reference(tx, reference)
+            found = await ach.list_attempts(tx, reference)
         return [await self._to_payment(entry) for entry in found]
 
     async def get_payment(self, payment_id: str) -> Payment | None:
         entry = await ach.find_anybodys_entry(self._database, payment_id)
-        return None if entry is None else await self._to_payment(entry)
+        return await self._to_payment(entry) if isinstance(entry, PaymentEntry) else None
 
-    async def _to_payment(self, entry: AchEntry) -> Payment:
+    async def _to_payment(self, entry: PaymentEntry) -> Payment:
         file = None
         if entry.ach_file_id is not None:
             file = await ach.find_anybodys_file(self._database, entry.ach_file_id)
         return to_payment(entry, file, self._clock.now())
 
-    def _build_entry(self, org_id: str, order: PaymentOrder) -> AchEntry:
+    def _build_entry(self, org_id: str, order: PaymentOrder) -> PaymentEntry:
         now = self._clock.now()
         sealed_for = SealedFor.of(org_id, order)
-        return AchEntry(
+        return PaymentEntry(
             ach_entry_id=new_id("ach"),
             provider_key=order.key,
-            reference=order.reference,
+            transaction_id=order.reference,
             party_id=order.party_id,
             bank_account_id=order.bank_account_id,
             is_inbound=order.is_inbound,
