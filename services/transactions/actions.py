@@ -16,6 +16,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
 from services.chassis.data.sql import Row
 from services.chassis.values.approval import Approval, check_no
+from services.chassis.values.calendar import add_banking_days
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations, reported_returns
@@ -32,6 +33,7 @@ from services.transactions.domain.exceptions import (
     check_may_assign,
     check_may_resolve,
 )
+from services.transactions.domain.reversal_rules import check_may_reverse
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.verifications import Standing
@@ -68,6 +70,7 @@ def answer_transaction(
         ("TransactionsService/CorrectTransactionAmount", lambda: decisions.check_may_correct(row, person)),
         ("TransactionsService/RetryTransaction", lambda: decisions.check_may_retry(row, now)),
         ("TransactionsService/RecordTransactionReturn", lambda: reported_returns.check_may_record_return(row)),
+        ("TransactionsService/ReverseTransaction", lambda: check_may_reverse(row, add_banking_days(now.date(), 1))),
     )
     answer.explanations.CopyFrom(
         transactions_pb2.TimeExplanations(

@@ -150,6 +150,11 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     ) -> pb.RecordTransactionReturnResponse:
         return await self._approvals.carry_out(request, pb.RecordTransactionReturnResponse)
 
+    async def ReverseTransaction(
+        self, request: pb.ReverseTransactionRequest, context: ServicerContext
+    ) -> pb.ReverseTransactionResponse:
+        return await self._approvals.carry_out(request, pb.ReverseTransactionResponse)
+
 
 class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:

@@ -28,11 +28,12 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
 from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions.clients import Clearance
-from services.transactions.commands import bank_accounts, decisions, reported_returns, webhooks
+from services.transactions.commands import bank_accounts, decisions, reported_returns, reversals, webhooks
 from services.transactions.commands.approvals import (
     BANK_ACCOUNT_APPROVALS,
     TRANSACTION_APPROVALS,
     build_bank_account_details,
+    build_reversal_preconditions,
     build_transaction_details,
     build_unblocking_details,
     spell_payment,
@@ -68,6 +69,7 @@ from services.transactions.domain.explanations import (
 from services.transactions.domain.linked_accounts import explain_link
 from services.transactions.domain.payments import find_outcome
 from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
+from services.transactions.domain.reversal_rules import explain_deadline
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.transfers import TRANSFER_TO, explain_arrival, explain_taking_back
@@ -101,6 +103,16 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
                 reported_returns.record_transaction_return,
             ),
             details.describe_return,
+        ),
+        RequestKind(
+            pb.ReverseTransactionRequest,
+            by_asking(
+                dependencies,
+                pb.Transaction,
+                partial(reversals.ask_about_reversal, dependencies),
+                reversals.reverse_transaction,
+            ),
+            details.describe_reversal,
         ),
     ]
     resources = [
@@ -181,6 +193,37 @@ class _Details:
             beneficiary_party_ids=await list_beneficiaries(row, self._dependencies.peers),
             changes=(Change("outcome", None, to),),  # whether it has COMPLETED meanwhile is no matter
             explanations=(*confirmed, *preview.explanations),
+            effects=preview.effects,
+        )
+
+    async def describe_reversal(self, request: pb.ReverseTransactionRequest, now: datetime) -> ApprovalDetails:
+        """Who was paid, and who gains where the money is again, says neither that it was in error."""
+        async with self._dependencies.database.begin() as tx:
+            row = await store.find_transaction(tx, request.transaction_id)
+            if row is None:
+                raise TransactionNotFound()
+            account = None
+            if row.bank_account_id:
+                account = await account_store.find_bank_account(tx, row.bank_account_id)
+            alike = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
+            bound = build_reversal_preconditions(tx, row)
+        settles_on = await reversals.get_reversal_day(self._dependencies, row)
+        before = None if row.reversal is None else row.reversal.status
+        preview = await self._preview(row, "RETURNED")
+        return ApprovalDetails(
+            f"Take back what was paid in error: {spell_payment(row, account)}",
+            row.transaction_id,
+            row.escrow_account_id,
+            amount=row.amount,
+            beneficiary_party_ids=await list_beneficiaries(row, self._dependencies.peers),
+            changes=(Change("reversal", before, reversals.read_reason(request)),),
+            preconditions=bound,
+            explanations=(
+                explain_deadline(row, reversals.read_reason(request), settles_on),
+                *map(explain_same_payment, alike.rows),
+                *explain_more_same_payments(alike.all_count - len(alike.rows), has_altered=alike.has_altered),
+                *preview.explanations,
+            ),
             effects=preview.effects,
         )
 

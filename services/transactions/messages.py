@@ -24,6 +24,7 @@ from services.chassis.values.failure import Failure, read_failure
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.exceptions import KINDS, PaymentException
 from services.transactions.domain.return_rates import ReturnRates
+from services.transactions.domain.reversals import Reversal, read_reversal
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -34,18 +35,20 @@ _T = transactions_pb2.Transaction
 
 def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
     """As lists and events carry it; actions.py adds what is for one caller."""
-    return _write(row, to_money(row.announced_amount), row.failure)
+    return _write(row, to_money(row.announced_amount), row.failure, row.reversal)
 
 
 def to_listed_transaction(row: Any) -> transactions_pb2.Transaction:
     """`to_transaction` of a row as it stands: a page has many."""
     announced = money_pb2.Money(currency_code=row.currency, amount_minor=row.amount_minor)
-    listed = _write(row, announced, read_failure(row.failure))
+    listed = _write(row, announced, read_failure(row.failure), read_reversal(row._mapping))
     listed.aggregate_version = row.aggregate_version
     return listed
 
 
-def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> transactions_pb2.Transaction:
+def _write(
+    row: Any, announced: money_pb2.Money, failure: Failure | None, reversal: Reversal | None
+) -> transactions_pb2.Transaction:
     """A transaction, or its row: what they do not have alike is given."""
     amount, is_submitted = announced, row.status == Status.PENDING_SETTLEMENT  # of a listed row, text
     if row.corrected_minor is not None:
@@ -84,6 +87,7 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         dispute_response_due_time=to_optional_timestamp(row.dispute_due_at),
         dispute_reason=row.dispute_reason,
         dispute_reference=row.dispute_reference,
+        reversal=None if reversal is None else _to_reversal(reversal),
         provider_fee=fee,
         reconciliation_status=row.reconciliation_status,
         finality=row.finality,
@@ -104,6 +108,18 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
 
 def _to_card(row: Any) -> transactions_pb2.Transaction.Card | None:
     return None if row.card_last4 is None else _T.Card(brand=row.card_brand, last4=row.card_last4)
+
+
+def _to_reversal(reversal: Reversal) -> transactions_pb2.Transaction.Reversal:
+    return _T.Reversal(
+        status=reversal.status,
+        reason=reversal.reason,
+        order_time=to_timestamp(reversal.ordered_at),
+        settle_time=to_optional_timestamp(reversal.settled_at),
+        return_risk_end_time=to_optional_timestamp(reversal.risk_end_at),
+        end_time=to_optional_timestamp(reversal.ended_at),
+        failure=to_optional_failure(reversal.failure),
+    )
 
 
 def to_status_change(row: Row) -> transactions_pb2.TransactionStatusChange:

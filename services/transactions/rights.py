@@ -45,6 +45,8 @@ RIGHTS: Table = {
             "payer_action_url",
             *("card_brand", "card_last4"),
             *("dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
+            *("reversal_status", "reversal_reason", "reversal_ordered_at", "reversal_settled_at"),
+            *("reversal_risk_end_at", "reversal_ended_at", "reversal_failure"),
             *("provider_fee_minor", "earlier_fees_minor"),
             *("finality", "bank_reference"),
             *("approved_by", "makers_and_checkers", "confirmed_by"),

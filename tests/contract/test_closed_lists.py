@@ -56,6 +56,8 @@ SHOWN_AS = {
     "transactions.transactions.finality": "transactions.v1.Transaction.Finality",
     "transactions.transactions.payment_method": "transactions.v1.Transaction.PaymentMethod",
     "transactions.transactions.reconciliation_status": "transactions.v1.Transaction.ReconciliationStatus",
+    "transactions.transactions.reversal_reason": "transactions.v1.Transaction.Reversal.Reason",
+    "transactions.transactions.reversal_status": "transactions.v1.Transaction.Reversal.Status",
     "transactions.transactions.status": "transactions.v1.Transaction.Status",
     "transactions.transactions.type": "transactions.v1.Transaction.Type",
     "transactions.webhooks.status": "transactions.v1.Webhook.Status",

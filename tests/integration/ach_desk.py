@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from realco.transactions.v1 import transactions_pb2
 
+from services.chassis.data.database import Database
 from services.transactions.domain.same_day import SameDay
 from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.providers.ach_file import NAME
@@ -125,3 +126,17 @@ async def be_kept_from_leaving(service: TransactionsHarness, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(import_module("services.transactions.jobs.write_ach_files"), "write_file", lambda *_: 1 / 0)
         await leave(service)
+
+
+async def pay_by_file(database: Database, root: Path) -> tuple[TransactionsHarness, Any]:
+    """A service that pays by files, and a payout of it that has settled."""
+    folders = Folders(root)
+    ach = AchFileConfig(folders.outbound, folders.inbound, [CUT_OFF.time()], COMPANY)
+    choice = ProviderChoice(all_organizations={"ACH": Carriers(NAME, NAME)})
+    service = TransactionsHarness(database, choice=choice, ach=ach)
+    payout = await service.payout("inv-011", "11")
+    await service.work()
+    await leave(service)
+    service.clock.set(CUT_OFF.replace(day=3))
+    await service.work(hurried=True)
+    return service, payout

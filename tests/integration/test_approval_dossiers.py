@@ -18,6 +18,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
+from tests.integration.ach_desk import pay_by_file
 from tests.support.approvals import check_dossiers, effects_of, gates_of
 from tests.support.arrivals import announce, confirm, report
 from tests.support.distributions import DistributionsHarness
@@ -45,7 +46,7 @@ async def proceeds(transactions: TransactionsHarness) -> Any:
 
 
 async def test_each_kind_of_transactions_says_before_a_yes_what_it_would_do_to_the_book_and_who_would_refuse_it(
-    transactions: TransactionsHarness,
+    transactions: TransactionsHarness, service_database, tmp_path
 ) -> None:
     debit = await transactions.ask(ADMIN, "CreateTransaction", await transactions.deposit_request())
     paid, refund = await proceeds(transactions), await transactions.payout("inv-002", type=T.REFUND)
@@ -66,7 +67,12 @@ async def test_each_kind_of_transactions_says_before_a_yes_what_it_would_do_to_t
     transactions.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R01")
     replay = await transactions.waiting(replay.resource_id)
     found = [await transactions.waiting(each.transaction_id) for each in (debit, paid, refund, wire)]
-    check_dossiers(transactions.approvals, [*found, replay])
+    paying, payout = await pay_by_file(await service_database("transactions"), tmp_path)
+    said = {"transaction_id": payout.transaction_id, "reason": T.Reversal.DUPLICATE, "note": "Twice."}
+    await paying.ask(ADMIN, "ReverseTransaction", pb.ReverseTransactionRequest(idempotency_key=new_id("key"), **said))
+    reversal = await paying.waiting(payout.transaction_id)
+    check_dossiers(transactions.approvals, [*found, replay, reversal])
+    assert effects_of(reversal)["PAYABLE"] == (1_000_000_00 - 50_00, 1_000_000_00)
     cash = transactions.escrow.book[ESCROW_ACCOUNT, "cash"] * -1
     assert [effects_of(each) for each in (*found, replay)] == [
         {"CASH": (cash, cash + 100_00), "SUBSCRIPTION": (0, 100_00)},

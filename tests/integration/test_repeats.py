@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
+from tests.integration.ach_desk import pay_by_file
 from tests.support.arrivals import build_arrival
 from tests.support.compliance import CHECKER as REVIEWER
 from tests.support.compliance import MAKER, ComplianceHarness, ordered_for
@@ -54,8 +56,8 @@ _PLAYED = (
     "FreezeEscrowAccount UnfreezeEscrowAccount ChangeEscrowAccountCustodian CloseEscrowAccount CaptureHold ReleaseHold",
     (
         "CancelTransaction ApproveTransaction RejectTransaction ConfirmTransaction RetryTransaction DeleteBankAccount"
-        " UnblockBankAccount RecordTransactionReturn CorrectTransactionAmount AssignPaymentException"
-        " ResolvePaymentException"
+        " UnblockBankAccount RecordTransactionReturn ReverseTransaction CorrectTransactionAmount"
+        " AssignPaymentException ResolvePaymentException"
     ),
 )
 PLAYED = {service: acts.split() for service, acts in zip(sorted(SERVICE_NAMES), _PLAYED, strict=True)}
@@ -142,7 +144,7 @@ def _read_resource(answer: Any) -> Any:
     return getattr(answer, outcome) if outcome else answer
 
 
-async def test_acts_on_transactions_that_are_asked_for_again(service_database: NewDatabase) -> None:
+async def test_acts_on_transactions_that_are_asked_for_again(service_database: NewDatabase, tmp_path: Path) -> None:
     service = TransactionsHarness(await service_database("transactions"))
     play = Play("transactions", partial(service.ask, ADMIN))
 
@@ -166,6 +168,10 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
     of_wire = {"transaction_id": wire.transaction_id, "kind": "WIRE_RETURNED", "bank_reference": "RET-1"}
     recalled = tpb.RecordTransactionReturnRequest(**of_wire, note="By its sender.")
     await play(as_(IMPORT, "RecordTransactionReturn"), recalled)
+
+    paying, payout = await pay_by_file(await service_database("transactions"), tmp_path)
+    reverse = {"transaction_id": payout.transaction_id, "reason": tpb.Transaction.Reversal.DUPLICATE, "note": "Twice."}
+    await play(partial(paying.ask, IMPORT, "ReverseTransaction"), tpb.ReverseTransactionRequest(**reverse))
 
     debit = await service.deposit()
     await service.work()

@@ -124,6 +124,7 @@ class TransactionsHarness:
                     for name, each in PROVIDERS.items()
                     if each.is_confirmed_by_payers
                 },
+                reversals={name: asked[name] for name, each in PROVIDERS.items() if each.reverses_payouts},
                 choice=self.choice,
                 ach_files=self.ach,
             ),

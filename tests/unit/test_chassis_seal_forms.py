@@ -71,7 +71,7 @@ def list_all() -> dict[str, list[str]]:
 
 # By table, the end of the seal of a sample row in each form.
 FORMS = {
-    "ach_entries": ["e14b4601f919cece"],
+    "ach_entries": ["525977cc4111dde7"],
     "ach_files": ["e38c0db588910b55"],
     "ach_return_rates": ["d012cf1348949630"],
     "allocations": ["e7c08e40a09dfce9"],
@@ -107,7 +107,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["5a850148ebe55417"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["c614b5078e24bec8"],
+    "transactions": ["f6b42791c39e6b49"],
     "vault_keys": ["2b453a64f505be8c"],
 }
 

@@ -25,8 +25,8 @@ COMPANY = Company(
     "091000019", "First Custodian Bank", "1234567890", "RealCo Escrow", "09100001", "RealCo Escrow", "1234567890"
 )
 MONDAY, TUESDAY = datetime(2024, 12, 2, 20, 30, tzinfo=UTC), date(2024, 12, 3)
-DEBITS = COMPANY.build_heading("ESCROW DEPOSIT", TUESDAY, is_inbound=True, is_company=False)
-CREDITS = COMPANY.build_heading("DISTRIBUTION", TUESDAY, is_inbound=False, is_company=False)
+DEBITS = COMPANY.build_heading("ESCROW DEPOSIT", TUESDAY, is_debit=True, is_company=False)
+CREDITS = COMPANY.build_heading("DISTRIBUTION", TUESDAY, is_debit=False, is_company=False)
 ADA = Entry(DEBITS, True, "CHECKING", "021000021", "000111111102", 100_00, "ABCDEFGH1234567", "Ada Ñandú", 7)
 BOB = Entry(CREDITS, False, "SAVINGS", "110000000", "123456789", 5_55, "ZZZ", "Bob", 9)
 

@@ -72,6 +72,7 @@ DEPOSIT = Transaction(
     dispute_reference=None,
     dispute_reason=None,
     dispute_due_at=None,
+    reversal=None,
     provider_fee_minor=None,
     earlier_fees_minor=0,
     reconciliation_status="UNRECONCILED",

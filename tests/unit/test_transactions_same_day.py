@@ -76,7 +76,7 @@ def test_a_batch_says_when_it_is_to_settle_and_another_parser_takes_it(settles_a
     assert descriptive_date == said
     today = date(2024, 12, 2)
     heading = COMPANY.build_heading(
-        "DISTRIBUTION", today, is_inbound=False, is_company=False, descriptive_date=descriptive_date
+        "DISTRIBUTION", today, is_debit=False, is_company=False, descriptive_date=descriptive_date
     )
     entry = Entry(heading, False, "CHECKING", "021000021", "000111111108", 50_00, "REF", "Bob", 1)
     content = write_file(COMPANY, at("2024-12-02T14:45Z"), 0, [entry]).decode()

@@ -118,6 +118,13 @@ def _code_number(tx: Tx, digest: str) -> str:
     return seals_of(tx).list_codes("account numbers", digest)[0].hex()
 
 
+def build_reversal_preconditions(tx: Tx, row: Transaction) -> tuple[Precondition, ...]:
+    """What a yes to a reversal rests on, beside the amount: which payment it was, and to which account."""
+    paid = Precondition("provider_reference", row.provider_reference or "")
+    digest = row.account_number_digest
+    return (paid, Precondition("account_number_code", _code_number(tx, digest))) if digest else (paid,)
+
+
 def build_bank_account_details(account: BankAccount) -> ApprovalDetails:
     """Who acts for the account's party does not confirm it."""
     return ApprovalDetails(

@@ -15,6 +15,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import forbid_bank_account
 from services.transactions.commands.exceptions import describe_transaction, note_cause, report
+from services.transactions.commands.reversal_outcomes import follow_reversal
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
 from services.transactions.domain.disputes import Dispute, DisputeStatus, spell_cause
@@ -97,6 +98,7 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
     fees_minor = compute_fees(payment, row.status, row.earlier_fees_minor)
     if fees_minor is not None and fees_minor != row.provider_fee_minor:
         row = await moves.save_provider_fee(tx, row, fees_minor, actor=ACTOR, now=now)
+    row = await follow_reversal(tx, row, payment, now)
     if is_fee_absurd(payment):  # the money is where it is all the same
         error = PaymentNotOurs("the provider says that it kept more of it than there was")
         await report_not_ours(tx, row, payment, error, now)
@@ -182,7 +184,9 @@ def find_objection(row: Transaction, payment: Payment, now: datetime) -> str:
         return "a dispute that was lost is not lost any more: its money is with the provider, and in no book"
     if payment.gone_minor and payment.status is not PaymentStatus.RETURNED:
         return f"{_spell_gone(payment)} of it was paid back at the provider, or is disputed there"
-    if is_contradiction(payment.status, row.status, now - row.updated_at):
+    if payment.reversal is not None and row.reversal is None:
+        return "it is taken back at the provider, and nobody ordered that"
+    if not row.is_reversed and is_contradiction(payment.status, row.status, now - row.updated_at):
         return f"the provider says {payment.status} of a transaction that is {row.status}"
     return ""
 
@@ -252,7 +256,10 @@ async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetim
     failure, was_final = _build_failure(payment, retryable=again), row.is_final
     note = spell_failure(failure)
     lost = {} if payment.dispute is None else payment.dispute.list_changes()
-    row = await moves.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, failure=failure, **lost)
+    # What its reversal draws all the same is looked for on.
+    look = {"due_ms": 0, "next_look_at": row.next_look_at} if row.is_being_reversed else {}
+    changes: dict[str, Any] = {"failure": failure, **lost, **look}
+    row = await moves.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, **changes)
     await _apply_return_code(tx, row, payment.return_code, now, is_late=was_final)
     if not again:
         return row

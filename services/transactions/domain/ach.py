@@ -17,7 +17,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.moves import Moves
 from services.transactions.domain.bank_accounts import HolderType
-from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.domain.payments import Payment, PaymentStatus, ReversingPayment
 
 # FedACH settles what was sent the day before in the morning. Source: Federal Reserve Banks, FedACH Processing Schedule.
 SETTLES_AT: Final = time(13, 30, tzinfo=UTC)
@@ -75,6 +75,7 @@ class EntryKind(StrEnum):
 
     PAYMENT = "PAYMENT"
     PRENOTE = "PRENOTE"
+    REVERSAL = "REVERSAL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,7 @@ class AchEntry:
 
     Args:
         transaction_id: Of which it moves the money; None where it moves none.
+        reversed_entry_id: The entry that it takes back; None where it takes none back.
     """
 
     kind: ClassVar[EntryKind]
@@ -90,6 +92,7 @@ class AchEntry:
     ach_entry_id: str
     provider_key: str
     transaction_id: str | None = None
+    reversed_entry_id: str | None = None
     party_id: str
     bank_account_id: str
     is_inbound: bool
@@ -122,6 +125,11 @@ class AchEntry:
         """What the receiver's bank shows beside it, in fifteen characters."""
         return (self.transaction_id or self.bank_account_id)[-15:]
 
+    @property
+    def is_classed_as_debit(self) -> bool:
+        """Whether its class is one of debits: what takes another entry back has the class of that one."""
+        return self.is_inbound
+
     def list_addressed(self) -> dict[str, Any]:
         """Whose account it is about, to the character: what another entry about just that one has alike."""
         return {name: getattr(self, name) for name in _ADDRESSED}
@@ -149,7 +157,47 @@ class PrenoteEntry(AchEntry):
     kind: ClassVar[EntryKind] = EntryKind.PRENOTE
 
 
-ENTRY_CLASSES: Final[Mapping[EntryKind, type[AchEntry]]] = {each.kind: each for each in (PaymentEntry, PrenoteEntry)}
+# Source: Nacha Operating Rules, Section 2.9: the company entry description of a reversing entry.
+REVERSAL_DESCRIPTION: Final = "REVERSAL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReversalEntry(AchEntry):
+    """A debit that takes a payout back, to the cent, from the account that it went to."""
+
+    kind: ClassVar[EntryKind] = EntryKind.REVERSAL
+
+    transaction_id: str
+    reversed_entry_id: str
+
+    @property
+    def is_classed_as_debit(self) -> bool:
+        return False
+
+
+def build_reversal(entry: PaymentEntry, ach_entry_id: str, provider_key: str, now: datetime) -> ReversalEntry:
+    """
+    Args:
+        entry: A payout's.
+    """
+    return ReversalEntry(
+        **entry.list_addressed(),
+        ach_entry_id=ach_entry_id,
+        provider_key=provider_key,
+        transaction_id=entry.transaction_id,
+        reversed_entry_id=entry.ach_entry_id,
+        is_inbound=True,
+        amount_minor=entry.amount_minor,
+        presentment=1,
+        description=REVERSAL_DESCRIPTION,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+ENTRY_CLASSES: Final[Mapping[EntryKind, type[AchEntry]]] = {
+    each.kind: each for each in (PaymentEntry, PrenoteEntry, ReversalEntry)
+}
 
 
 class Due(NamedTuple):
@@ -221,6 +269,17 @@ def find_last_cut_off(cut_offs: Iterable[time], now: datetime) -> datetime:
     return max(moment for moment in moments if moment <= now)
 
 
+def find_next_cut_off(cut_offs: Iterable[time], now: datetime) -> datetime:
+    """Before which what is ordered now goes out."""
+    moments = [
+        datetime.combine(day, cut_off, UTC)
+        for day in (now.date() + timedelta(days=ahead) for ahead in range(8))
+        if is_banking_day(day)
+        for cut_off in cut_offs
+    ]
+    return min(moment for moment in moments if moment > now)
+
+
 def find_effective_day(created_on: date) -> date:
     """When what leaves on a day settles: on the next banking day."""
     return add_banking_days(created_on, 1)
@@ -240,22 +299,23 @@ def find_settlement(entry: AchEntry, file: AchFile) -> datetime | None:
     return datetime.combine(day, SETTLES_AT)
 
 
-def to_payment(entry: PaymentEntry, file: AchFile | None, now: datetime) -> Payment:
+def find_day_of_file(file: AchFile, leaves_at: datetime) -> date:
+    """When what is in a file settles that leaves then."""
+    if file.settles_at is not None and file.leaves_by is not None and leaves_at < file.leaves_by:
+        return file.settles_at.date()
+    return max(find_effective_day(file.created_on), find_effective_day(leaves_at.date()))
+
+
+def to_payment(
+    entry: PaymentEntry, file: AchFile | None, now: datetime, reversal: ReversingPayment | None = None
+) -> Payment:
     """The entry as a provider's payment.
 
     Args:
         file: The one that it was put into; None where it waits for one.
+        reversal: What is to be said of the entry that takes it back.
     """
-    status, at, reason = PaymentStatus.PENDING, None, ""
-    if entry.status is EntryStatus.RETURNED:
-        assert entry.returned_on is not None
-        status, at = PaymentStatus.RETURNED, datetime.combine(entry.returned_on, SETTLES_AT)
-    elif entry.status is EntryStatus.WITHDRAWN:
-        status = PaymentStatus.FAILED
-    elif file is not None and file.status is FileStatus.REJECTED:
-        status, reason = PaymentStatus.FAILED, f"the file was rejected: {file.rejected_because}"
-    elif file is not None and (settled_at := find_settlement(entry, file)) is not None and now >= settled_at:
-        status, at = PaymentStatus.SETTLED, settled_at
+    status, at, reason = _find_state(entry, file, now)
     return Payment(
         payment_id=entry.ach_entry_id,
         reference=entry.transaction_id,
@@ -266,4 +326,25 @@ def to_payment(entry: PaymentEntry, file: AchFile | None, now: datetime) -> Paym
         changed_at=at,
         return_code=entry.return_code or "",
         reason=reason,
+        reversal=reversal,
     )
+
+
+def to_reversing_payment(entry: ReversalEntry, file: AchFile | None, now: datetime) -> ReversingPayment:
+    """As `to_payment`, of the entry that takes another one back."""
+    status, at, reason = _find_state(entry, file, now)
+    return ReversingPayment(status, at, entry.return_code or "", reason)
+
+
+def _find_state(entry: AchEntry, file: AchFile | None, now: datetime) -> tuple[PaymentStatus, datetime | None, str]:
+    """How it stands, since when, and why it failed where its bank says so."""
+    if entry.status is EntryStatus.RETURNED:
+        assert entry.returned_on is not None
+        return PaymentStatus.RETURNED, datetime.combine(entry.returned_on, SETTLES_AT), ""
+    if entry.status is EntryStatus.WITHDRAWN:
+        return PaymentStatus.FAILED, None, ""
+    if file is not None and file.status is FileStatus.REJECTED:
+        return PaymentStatus.FAILED, None, f"the file was rejected: {file.rejected_because}"
+    if file is not None and (settled_at := find_settlement(entry, file)) is not None and now >= settled_at:
+        return PaymentStatus.SETTLED, settled_at, ""
+    return PaymentStatus.PENDING, None, ""

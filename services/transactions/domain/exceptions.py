@@ -55,6 +55,7 @@ class ExceptionKind(StrEnum):
     ACH_REJECTED_FILE_PAID = "ACH_REJECTED_FILE_PAID"
     CARD_DISPUTED = "CARD_DISPUTED"
     ACH_FILE_NOT_APPLIED = "ACH_FILE_NOT_APPLIED"
+    PAYOUT_NOT_REVERSED = "PAYOUT_NOT_REVERSED"
 
 
 class Severity(StrEnum):
@@ -249,6 +250,13 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         " tried again each minute.",
         "Let nothing leave that depends on that payment: the bank may have taken it back. Have the operators put"
         " right the row that the cause names; then it is applied by itself, once.",
+    ),
+    ExceptionKind.PAYOUT_NOT_REVERSED: Description(
+        Severity.HIGH,
+        ("transaction_id",),
+        "A payout that was paid in error was not taken back, or not just once: its reversal failed, or a bank did more"
+        " or less than the book has by now. `cause` says which.",
+        "Ask who was paid to give it back, or give back what was drawn too much; book by hand what the cause says.",
     ),
 }
 

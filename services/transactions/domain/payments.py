@@ -32,6 +32,22 @@ class Card(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ReversingPayment:
+    """The debit by which a provider takes a payment back.
+
+    Args:
+        status: Its own.
+        changed_at: By the provider's business clock.
+        reason: Why it failed, in words.
+    """
+
+    status: PaymentStatus
+    changed_at: datetime | None
+    return_code: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Payment:
     """A payment as the provider has it now."""
 
@@ -51,6 +67,7 @@ class Payment:
     payer_action_url: str = ""  # where the payer has to confirm it, while it is pending
     dispute: Dispute | None = None  # the last one, of a card
     card: Card | None = None  # that it was paid by
+    reversal: ReversingPayment | None = None  # by which it is taken back; None where the provider says nothing of one
     fee_minor: int | None = None  # what the provider has kept for itself so far; None where it does not say
 
 

@@ -88,6 +88,7 @@ class Provider:
         tells_events: Whether it keeps a list of what became of payments, which is read beside its webhooks.
         forgets_orders_after: For how long the same key is the same payment there; none where it is for ever,
             or where none is relied on: at Plaid each authorization is kept here before it is paid, once (ADR 32).
+        reverses_payouts: Whether it takes back by a debit what it paid out in error.
         is_confirmed_by_payers: Whether a payer confirms the first payment from an account, and later ones use that.
         webhook_request: The request of the RPC that takes its webhooks, by name; empty where it sends none.
         webhook_proof: That request's field with the proof of origin.
@@ -98,6 +99,7 @@ class Provider:
     pays_out: frozenset[str] = frozenset()
     is_asked_for_payments: bool = False
     is_confirmed_by_payers: bool = False
+    reverses_payouts: bool = False
     tells_events: bool = False
     forgets_orders_after: timedelta | None = None
     webhook_request: str = ""
@@ -219,7 +221,13 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 webhook_request="ReceivePlaidWebhookRequest",
                 webhook_proof="verification",
             ),
-            Provider("ach_file", brings_in=frozenset({"ACH"}), pays_out=frozenset({"ACH"}), is_asked_for_payments=True),
+            Provider(
+                "ach_file",
+                brings_in=frozenset({"ACH"}),
+                pays_out=frozenset({"ACH"}),
+                is_asked_for_payments=True,
+                reverses_payouts=True,
+            ),
             Provider(
                 "manual",
                 brings_in=frozenset({"WIRE", "CHECK"}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time, timedelta
+
 from services.chassis.values.errors import DomainError, Kind, NotFound
 from services.chassis.values.refusals import BankAccountNotUsable
 
@@ -140,6 +142,24 @@ class PaymentMethodNotSupported(DomainError):
 class PaymentDisputed(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "PAYMENT_DISPUTED"
+
+
+class ReversalTooLate(DomainError):
+    """The debit would settle after the days in which the network allows it.
+
+    Args:
+        settles_on: When it would.
+        last_day: On which it may; None of what has not settled.
+    """
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "REVERSAL_TOO_LATE"
+
+    def __init__(self, settles_on: date, last_day: date | None) -> None:
+        super().__init__(
+            f"It would settle on {settles_on}, and may until {last_day}: ask who was paid to give it back.",
+            end_time=None if last_day is None else datetime.combine(last_day + timedelta(days=1), time(), UTC),
+        )
 
 
 class RefundInParts(DomainError):

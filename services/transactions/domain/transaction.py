@@ -13,6 +13,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.session import Asker, Session, join_askers
 from services.transactions.domain.disputes import OPEN, DisputeStatus
 from services.transactions.domain.rails import COMPANY_RAILS, RAILS, Rail
+from services.transactions.domain.reversals import COUNTED, Reversal
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
 
@@ -64,6 +65,7 @@ class Transaction:
     dispute_reference: str | None  # the provider's id of the last dispute
     dispute_reason: str | None
     dispute_due_at: datetime | None
+    reversal: Reversal | None  # how a payout that was paid in error is taken back
     provider_fee_minor: int | None  # what the provider has kept for itself, where it says so
     earlier_fees_minor: int  # of that, by attempts before the current one
     former_correctors: Sequence[str]  # who said before that another amount comes
@@ -163,6 +165,16 @@ class Transaction:
     def is_disputed(self) -> bool:
         """Whether a dispute of it is open: whose the money is in the end, nobody knows."""
         return self.dispute_status in OPEN
+
+    @property
+    def is_being_reversed(self) -> bool:
+        """Whether a debit that takes it back may yet draw money that no book has."""
+        return self.reversal is not None and self.reversal.is_under_way
+
+    @property
+    def is_reversed(self) -> bool:
+        """Whether it came back by its reversal, and not by itself."""
+        return self.reversal is not None and self.reversal.status in COUNTED
 
     @property
     def is_final(self) -> bool:

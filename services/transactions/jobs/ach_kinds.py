@@ -10,21 +10,34 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
+from services.chassis.values.invariant import require_present
 from services.transactions.clients import Peers
 from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
 from services.transactions.commands.bank_accounts import block_altered_account, forbid_bank_account
+from services.transactions.commands.reversal_outcomes import fail_reversal
 from services.transactions.commands.settlement import try_to_follow
 from services.transactions.dependencies import ACTOR
-from services.transactions.domain.ach import AchEntry, Due, EntryStatus, PaymentEntry, PrenoteEntry, to_payment
+from services.transactions.domain.ach import (
+    AchEntry,
+    Due,
+    EntryStatus,
+    PaymentEntry,
+    PrenoteEntry,
+    ReversalEntry,
+    to_payment,
+    to_reversing_payment,
+)
+from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.returns import find_return_code
+from services.transactions.domain.reversal_rules import find_reversal_refusal
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.providers.ach_file.prenotes import leave_until_known
@@ -42,11 +55,13 @@ class Facts(NamedTuple):
         known: As this service wrote them.
         refusals: What other services refuse.
         unanswered: Of which nobody says whether they are wanted, or whose escrow account is frozen.
+        settles_on: When what leaves now settles.
     """
 
     known: Mapping[str, Transaction]
     refusals: Mapping[str, DomainError]
     unanswered: Collection[str]
+    settles_on: date
 
     def is_altered(self, entry: AchEntry) -> bool:
         """Whether its transaction is not as it was ordered: it waits, and is in the log."""
@@ -87,6 +102,10 @@ class Kind(Protocol[E]):
         """It came back: brings what ordered it to where it is. Whether that could be believed. Raises: NotSealed."""
         ...
 
+    def find_doubt(self, code: str) -> str:
+        """Why a person looks at it when it comes back so, where nobody else says it; empty where nobody has to."""
+        ...
+
 
 class _Payments:
     """A transaction waits for it, and other services are asked whether it is still wanted."""
@@ -113,6 +132,9 @@ class _Payments:
         row = await store.lock_transaction(tx, entry.transaction_id)
         return row is None or await try_to_follow(tx, row, to_payment(entry, None, now), now) is None
 
+    def find_doubt(self, code: str) -> str:
+        return ""  # its transaction has it told
+
 
 class _Prenotes:
     """Nothing but the account is asked about. What waits for its bank's word is a payment, and looks for itself."""
@@ -131,16 +153,66 @@ class _Prenotes:
         """Nothing waits for it."""
 
     async def follow(self, tx: Tx, entry: PrenoteEntry, now: datetime) -> bool:
-        """What its bank says of the account forbids it where the code does."""
-        code = entry.return_code or ""
-        account = await find_bank_account(tx, entry.bank_account_id)
-        if account is not None and find_return_code(code).blocks:
-            digest = account.account_number_digest
-            await forbid_bank_account(tx, entry.party_id, entry.bank_account_id, digest, code, now)
+        """What waits for it fails when its file is made."""
+        await _forbid_account(tx, entry, now)
         return True
 
+    def find_doubt(self, code: str) -> str:
+        meaning = find_return_code(code)
+        return f"{code}, of a prenote: {meaning.name}" if meaning.review else ""
 
-KINDS: Final[Mapping[type[AchEntry], Kind[Any]]] = {PaymentEntry: _Payments(), PrenoteEntry: _Prenotes()}
+
+class _Reversals:
+    """A payout is taken back by it, from where it went: no more is asked about the account, or about its party."""
+
+    asks_others = False
+
+    async def list_due(
+        self, tx: Tx, entries: Sequence[ReversalEntry], before: datetime, now: datetime, *, asks_first: bool
+    ) -> list[Due]:
+        return [Due(each) for each in entries]
+
+    async def find_refusal(self, tx: Tx, entry: ReversalEntry, facts: Facts, now: datetime) -> DomainError | None:
+        row = require_present(await store.find_transaction(tx, entry.transaction_id), "what is reversed was paid")
+        payment = await self._read_payment(tx, entry, now)
+        return find_reversal_refusal(row, facts.settles_on, payment.status)
+
+    async def withdraw(self, tx: Tx, entry: ReversalEntry, failure: Failure, now: datetime) -> None:
+        row = await store.lock_transaction(tx, entry.transaction_id)
+        if row is not None:
+            await fail_reversal(tx, row, failure, now)
+
+    async def follow(self, tx: Tx, entry: ReversalEntry, now: datetime) -> bool:
+        row = require_present(await store.lock_transaction(tx, entry.transaction_id), "what is reversed was paid")
+        is_followed = await try_to_follow(tx, row, await self._read_payment(tx, entry, now), now) is None
+        await _forbid_account(tx, entry, now)
+        return is_followed
+
+    async def _read_payment(self, tx: Tx, entry: ReversalEntry, now: datetime) -> Payment:
+        """The payout, and what is to be said of a reversal that has not settled, or came back. Raises: NotSealed."""
+        paid = await ach.ENTRIES.find(tx, entry.reversed_entry_id)
+        assert isinstance(paid, PaymentEntry)
+        file = None if paid.ach_file_id is None else await ach.FILES.find(tx, paid.ach_file_id)
+        return to_payment(paid, file, now, to_reversing_payment(entry, None, now))
+
+    def find_doubt(self, code: str) -> str:
+        return ""  # its payout has it told
+
+
+KINDS: Final[Mapping[type[AchEntry], Kind[Any]]] = {
+    PaymentEntry: _Payments(),
+    PrenoteEntry: _Prenotes(),
+    ReversalEntry: _Reversals(),
+}
+
+
+async def _forbid_account(tx: Tx, entry: AchEntry, now: datetime) -> None:
+    """What the bank says of the account forbids it where the code does."""
+    code = entry.return_code or ""
+    account = await find_bank_account(tx, entry.bank_account_id)
+    if account is not None and find_return_code(code).blocks:
+        digest = account.account_number_digest
+        await forbid_bank_account(tx, entry.party_id, entry.bank_account_id, digest, code, now)
 
 
 async def _find_account_refusal(tx: Tx, entry: AchEntry, transaction_id: str, now: datetime) -> DomainError | None:
@@ -175,12 +247,16 @@ async def list_known(tx: Tx, entries: Sequence[AchEntry]) -> dict[str, Transacti
 
 
 async def ask_about(
-    peers: Peers, entries: Sequence[AchEntry], known: Mapping[str, Transaction], now: datetime
+    peers: Peers, entries: Sequence[AchEntry], known: Mapping[str, Transaction], settles_on: date, now: datetime
 ) -> Facts:
-    """What other services say of those that are asked about."""
+    """What other services say of those that are asked about.
+
+    Args:
+        settles_on: When what leaves now settles.
+    """
     ids = dict.fromkeys(each.transaction_id or "" for each in entries if KINDS[type(each)].asks_others)
     refusals, unanswered = await ask_about_attempts(peers, [known[each] for each in ids if each in known], now)
-    return Facts(known, refusals, unanswered)
+    return Facts(known, refusals, unanswered, settles_on)
 
 
 async def withdraw_unwanted(
@@ -211,3 +287,8 @@ async def withdraw_unwanted(
 async def follow_return(tx: Tx, entry: AchEntry, now: datetime) -> bool:
     """Brings what ordered an entry that came back to where it is. Whether that could be believed. Raises: NotSealed."""
     return await KINDS[type(entry)].follow(tx, entry, now)
+
+
+def find_doubt(entry: AchEntry, code: str) -> str:
+    """Why a person looks at an entry that comes back so, where nothing else says it; empty where nobody has to."""
+    return KINDS[type(entry)].find_doubt(code)

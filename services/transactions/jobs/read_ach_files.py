@@ -23,10 +23,10 @@ from services.chassis.process.telemetry import log
 from services.transactions.commands.changed_accounts import replace_bank_account
 from services.transactions.commands.exceptions import report, report_apart
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.domain.ach import AchEntry, EntryStatus, FileStatus, PrenoteEntry
+from services.transactions.domain.ach import AchEntry, EntryStatus, FileStatus
 from services.transactions.domain.ach_changes import find_last_day, read_change
 from services.transactions.domain.exceptions import About, ExceptionKind
-from services.transactions.jobs.ach_kinds import follow_return
+from services.transactions.jobs.ach_kinds import find_doubt, follow_return
 from services.transactions.jobs.apply_acknowledgements import apply_acknowledgements
 from services.transactions.jobs.bank_files import apply_each, tell_waiting
 from services.transactions.providers.ach_file import NAME as ACH_FILE
@@ -268,9 +268,8 @@ async def _record(
         cause = f"The bank says {returned.code} of what had come back as {entry.return_code}."
         await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
         return None
-    meaning = find_return_code(returned.code)
-    if isinstance(entry, PrenoteEntry) and meaning.review:  # of a payment its transaction has it told
-        await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, f"{returned.code}, of a prenote: {meaning.name}", now)
+    if cause := find_doubt(entry, returned.code):
+        await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, cause, now)
     back = replace(
         entry, status=EntryStatus.RETURNED, return_code=returned.code, returned_on=min(file.created_on, now.date())
     )

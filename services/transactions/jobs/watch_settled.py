@@ -14,10 +14,13 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.transactions.commands.cancellation import ask_for_payment
-from services.transactions.dependencies import ACTOR, Dependencies
+from services.transactions.commands.reversal_outcomes import follow_reversal
+from services.transactions.commands.reversals import order_reversal
+from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.domain.schedule import compute_next_look
 from services.transactions.domain.states import Status
@@ -49,18 +52,34 @@ class _Look(NamedTuple):
 
 async def _look_at_payment(dependencies: Dependencies, taken: Transaction) -> _Look:
     at = dependencies.clock.now()
+    if taken.is_being_reversed:
+        with acting_as(service_principal(NAME, taken.org_id)):
+            await order_reversal(dependencies, taken)
     return _Look(None if taken.rail.is_confirmed_by_a_person else await ask_for_payment(dependencies, taken), at)
 
 
 async def _record(dependencies: Dependencies, tx: Tx, row: Transaction, look: _Look) -> None:
     now, payment, by_hand = dependencies.clock.now(), look.payment, row.rail.is_confirmed_by_a_person
     moved = await follow_answer(tx, row, payment, now)
-    if by_hand or (moved is row and payment is not None and payment.status is PaymentStatus.SETTLED):
+    if moved is row and payment is not None and row.is_being_reversed:
+        await _record_look_at_reversal(tx, row, payment, look.at, now)
+    elif by_hand or (moved is row and payment is not None and payment.status is PaymentStatus.SETTLED):
         await _record_look(tx, row, look.at, now)
     elif moved is None or moved is row:
         if moved is not None and payment is not None:  # it says less than it did
             log.warning("outcome_unknown", transaction_id=row.transaction_id, cause=f"it is {payment.status}")
         await store.postpone_transaction(tx, row)
+
+
+async def _record_look_at_reversal(
+    tx: Tx, row: Transaction, payment: Payment, looked_at: datetime, now: datetime
+) -> None:
+    """The debit that takes a payout back waits, or was still there at that time: then it counts once it is over."""
+    assert row.reversal is not None
+    assert row.final_at is not None  # it arrived
+    if await follow_reversal(tx, row, payment, now, looked_at) is row:
+        ordered_at, risk_end_at = row.reversal.ordered_at, row.reversal.risk_end_at
+        await moves.save_look(tx, row, compute_next_look(looked_at, row.rail, ordered_at, risk_end_at, row.final_at))
 
 
 async def _record_look(tx: Tx, row: Transaction, looked_at: datetime, now: datetime) -> None:

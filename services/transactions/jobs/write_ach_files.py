@@ -28,6 +28,7 @@ from services.transactions.domain.ach import (
     AchFile,
     EntryStatus,
     FileStatus,
+    find_day_of_file,
     find_effective_day,
     find_last_cut_off,
     sum_up,
@@ -133,7 +134,8 @@ async def _make_file(
         waiting = [each for each in await ach.list_waiting(tx, departure.before) if departure.takes(each)]
         due = await list_due(tx, waiting, departure.before, now, asks_first=asks_first)
         known = await list_known(tx, [each.entry for each in due])
-    facts = await ask_about(dependencies.peers, [each.entry for each in due], known, now)
+    settles_on = find_effective_day(now.date()) if departure.window is None else departure.window.settles_at.date()
+    facts = await ask_about(dependencies.peers, [each.entry for each in due], known, settles_on, now)
     failures = {each.entry.ach_entry_id: each.failure for each in due}
     async with dependencies.database.begin() as tx:
         await ach.lock_files(tx)
@@ -248,7 +250,7 @@ async def _leave_out_unwanted(
     now = dependencies.clock.now()
     async with dependencies.database.begin() as tx:
         known = await list_known(tx, entries)
-    facts = await ask_about(dependencies.peers, entries, known, now)
+    facts = await ask_about(dependencies.peers, entries, known, find_day_of_file(file, now), now)
     of_frozen = {each for each, refusal in facts.refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
     if altered := sum(map(facts.is_altered, entries)):
         cause = f"{altered} of its {len(entries)} payments are not as they were ordered."
@@ -298,7 +300,7 @@ def _spell_entry(
     heading = company.build_heading(
         entry.description,
         entry.effective_on,
-        is_inbound=entry.is_inbound,
+        is_debit=entry.is_classed_as_debit,
         is_company=is_company,
         descriptive_date=descriptive_date,
     )

@@ -6,7 +6,7 @@ import asyncio
 import traceback
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -213,6 +213,22 @@ class AccountVerifications(Protocol):
         ...
 
 
+class PaymentReversals(Protocol):
+    """Takes back by a debit what was paid out in error."""
+
+    async def get_reversal_day(self) -> date:
+        """When what is ordered now settles."""
+        ...
+
+    async def reverse_payment(self, payment_id: str, key: str) -> None:
+        """Orders that all of it is taken back, once: how that stands the payment says then. Raises OutcomeUnknown.
+
+        Args:
+            key: The same key again is the same reversal.
+        """
+        ...
+
+
 class EventPage(NamedTuple):
     """Events that came after another one, oldest first, each with its body.
 
@@ -315,6 +331,7 @@ class Providers:
         events: Those of them whose events are read.
         cancellations: Those by which a payer may have to confirm a payment first.
         verifications: The same, by which that is done beforehand.
+        reversals: Those by which a payout may be taken back.
         choice: Which of them carries what.
         ach_files: How files for a bank are made and read; None where this process makes none.
     """
@@ -326,6 +343,7 @@ class Providers:
     events: Mapping[str, PaymentEvents] = field(default_factory=dict)
     cancellations: Mapping[str, PaymentCancellations] = field(default_factory=dict)
     verifications: Mapping[str, AccountVerifications] = field(default_factory=dict)
+    reversals: Mapping[str, PaymentReversals] = field(default_factory=dict)
     choice: ProviderChoice = NO_CHOICE
     ach_files: AchFileConfig | None = None
 
@@ -336,6 +354,8 @@ class Providers:
         confirming = {name for name in self.orders if PROVIDERS[name].is_confirmed_by_payers}
         invariant(self.cancellations.keys() == confirming, "what waits for its payer can be cancelled")
         invariant(self.verifications.keys() == confirming, "what would wait for its payer can be proved before")
+        reversing = {name for name in self.orders if PROVIDERS[name].reverses_payouts}
+        invariant(self.reversals.keys() == reversing, "each provider that takes payouts back can be asked to")
         telling = {name for name in self.orders if PROVIDERS[name].tells_events}
         invariant(self.events.keys() == telling, "the events of each provider that keeps them are read")
         invariant(self.webhooks.keys() == sending, "each provider that sends webhooks is here")
@@ -347,6 +367,10 @@ class Providers:
     def require_look_ups(self, provider: str) -> PaymentLookUps:
         """Raises OutcomeUnknown: this process does not know where to ask."""
         return _require(self.look_ups, provider)
+
+    def require_reversals(self, provider: str) -> PaymentReversals:
+        """Raises OutcomeUnknown: this process does not know where to order one."""
+        return _require(self.reversals, provider)
 
 
 def _require(known: Mapping[str, T], provider: str) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -16,7 +17,7 @@ from services.transactions.domain.same_day import SameDayWays
 from services.transactions.providers import ach_file, manual, plaid, sandbox, stripe
 from services.transactions.providers.ach_file.config import read_config
 from services.transactions.providers.ach_file.orders import AchFileOrders
-from services.transactions.providers.choice import read_choice
+from services.transactions.providers.choice import ProviderChoice, read_choice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid import keys as plaid_keys
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
@@ -27,6 +28,7 @@ from services.transactions.providers.protocols import (
     PaymentCancellations,
     PaymentEvents,
     PaymentOrders,
+    PaymentReversals,
     Providers,
     WebhookReader,
 )
@@ -43,6 +45,19 @@ if TYPE_CHECKING:
     from services.transactions.providers.plaid.transfers import PlaidTransfers
 
 
+@dataclass(slots=True)
+class _Found:
+    """What this process is set up for, by the providers' names."""
+
+    asked: dict[str, SandboxBank | StripePayments | PlaidTransfers | AchFileOrders] = field(default_factory=dict)
+    cancellations: dict[str, PaymentCancellations] = field(default_factory=dict)
+    verifications: dict[str, AccountVerifications] = field(default_factory=dict)
+    reversals: dict[str, PaymentReversals] = field(default_factory=dict)
+    events: dict[str, PaymentEvents] = field(default_factory=dict)
+    links: BankLinks = field(default_factory=lambda: LinksNotSetUp(plaid.SETTING))
+    opened: list[PlaidLinks] = field(default_factory=list)
+
+
 @asynccontextmanager
 async def open_providers(
     settings: ProviderSettings, database: Database, clock: Clock, vault: Vault
@@ -55,67 +70,81 @@ async def open_providers(
     Raises:
         ConfigurationError: a setting is missing without which no money could move, or they contradict each other.
     """
-    asked: dict[str, SandboxBank | StripePayments | PlaidTransfers | AchFileOrders] = {}
+    found = _Found()
     ach_files = None if settings.ach_file_config is None else read_config(settings.ach_file_config)
     if ach_files is not None:
-        asked[ach_file.NAME] = AchFileOrders(ach_files, database, clock, vault)
+        files = AchFileOrders(ach_files, database, clock, vault)
+        found.asked[ach_file.NAME] = found.reversals[ach_file.NAME] = files
     if settings.sandbox_bank_url:
         _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
-        asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)
-    cancellations: dict[str, PaymentCancellations] = {}
-    verifications: dict[str, AccountVerifications] = {}
-    events: dict[str, PaymentEvents] = {}
+        found.asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)
     if key := settings.stripe_api_key.get_secret_value():
-        _check_given(settings, "stripe_webhook_secret", "stripe_api_key")
-        check_address(key, settings.stripe_api_url)
-        payments = StripePayments(key, settings.stripe_api_url, vault, return_url=settings.stripe_return_url)
-        asked[stripe.NAME] = cancellations[stripe.NAME] = payments
-        events[stripe.NAME], verifications[stripe.NAME] = payments.events, payments.setups
-    links: BankLinks = LinksNotSetUp(plaid.SETTING)
-    opened: list[PlaidLinks] = []
+        _add_stripe(found, key, settings, vault)
     plaid_keys.check_address(settings.plaid_base_url)
     plaid_keys.check_link(settings.plaid_link_client_name, settings.plaid_link_redirect_url)
     if secret := settings.plaid_secret.get_secret_value():
-        _check_given(settings, "plaid_base_url", "plaid_secret")
-        _check_given(settings, "plaid_client_id", "plaid_secret")
-        # Here, for Plaid's own client is hundreds of modules, and twenty megabytes.
-        from services.transactions.providers.plaid.links import PlaidLinks
-        from services.transactions.providers.plaid.transfers import PlaidTransfers
-
-        there = settings.plaid_base_url, settings.plaid_client_id, secret
-        same_day = SameDayWays(debits=settings.plaid_same_day_debits, credits=settings.plaid_same_day_credits)
-        transfers = PlaidTransfers(*there, database, clock, vault, same_day=same_day)
-        asked[plaid.NAME], events[plaid.NAME] = transfers, transfers.events
-        name, page = settings.plaid_link_client_name, settings.plaid_link_redirect_url
-        links = PlaidLinks(*there, client_name=name, redirect_url=page)
-        opened.append(links)
-    orders: dict[str, PaymentOrders] = {**asked, manual.NAME: ManualOrders()}
+        _add_plaid(found, secret, settings, database, clock, vault)
+    orders: dict[str, PaymentOrders] = {**found.asked, manual.NAME: ManualOrders()}
     choice = read_choice(settings.payment_providers_file, orders.keys())
-    carriers = choice.list_carriers()
-    if any(choice.names(rail.payment_method, stripe.NAME) for rail in RAILS.values() if rail.is_for_contributions):
-        check_return_url(settings.stripe_return_url)
-    live = {
-        "STRIPE_API_KEY": is_live(key),
-        "PLAID_BASE_URL": bool(secret) and plaid_keys.is_live(settings.plaid_base_url),
-    }
-    if sandbox.NAME in carriers and any(live.values()):
-        real = next(name for name, is_real in live.items() if is_real)
-        raise ConfigurationError(f"{real} is live, and the simulator pays nothing: choose others for all of ACH")
+    _check_choice(choice, settings)
     try:
         yield Providers(
             orders=orders,
-            look_ups=asked,
+            look_ups=found.asked,
             webhooks=build_webhook_readers(settings),
-            links=links,
-            events=events,
-            cancellations=cancellations,
-            verifications=verifications,
+            links=found.links,
+            events=found.events,
+            cancellations=found.cancellations,
+            verifications=found.verifications,
+            reversals=found.reversals,
             choice=choice,
             ach_files=ach_files,
         )
     finally:
-        for each in (*asked.values(), *opened):
+        for each in (*found.asked.values(), *found.opened):
             await each.close()
+
+
+def _add_stripe(found: _Found, key: str, settings: ProviderSettings, vault: Vault) -> None:
+    """Raises ConfigurationError."""
+    _check_given(settings, "stripe_webhook_secret", "stripe_api_key")
+    check_address(key, settings.stripe_api_url)
+    payments = StripePayments(key, settings.stripe_api_url, vault, return_url=settings.stripe_return_url)
+    found.asked[stripe.NAME] = found.cancellations[stripe.NAME] = payments
+    found.events[stripe.NAME], found.verifications[stripe.NAME] = payments.events, payments.setups
+
+
+def _add_plaid(
+    found: _Found, secret: str, settings: ProviderSettings, database: Database, clock: Clock, vault: Vault
+) -> None:
+    """Raises ConfigurationError."""
+    _check_given(settings, "plaid_base_url", "plaid_secret")
+    _check_given(settings, "plaid_client_id", "plaid_secret")
+    # Here, for Plaid's own client is hundreds of modules, and twenty megabytes.
+    from services.transactions.providers.plaid.links import PlaidLinks
+    from services.transactions.providers.plaid.transfers import PlaidTransfers
+
+    there = settings.plaid_base_url, settings.plaid_client_id, secret
+    same_day = SameDayWays(debits=settings.plaid_same_day_debits, credits=settings.plaid_same_day_credits)
+    transfers = PlaidTransfers(*there, database, clock, vault, same_day=same_day)
+    found.asked[plaid.NAME], found.events[plaid.NAME] = transfers, transfers.events
+    name, page = settings.plaid_link_client_name, settings.plaid_link_redirect_url
+    found.links = links = PlaidLinks(*there, client_name=name, redirect_url=page)
+    found.opened.append(links)
+
+
+def _check_choice(choice: ProviderChoice, settings: ProviderSettings) -> None:
+    """Raises ConfigurationError."""
+    if any(choice.names(rail.payment_method, stripe.NAME) for rail in RAILS.values() if rail.is_for_contributions):
+        check_return_url(settings.stripe_return_url)
+    is_plaid_given = bool(settings.plaid_secret.get_secret_value())
+    live = {
+        "STRIPE_API_KEY": is_live(settings.stripe_api_key.get_secret_value()),
+        "PLAID_BASE_URL": is_plaid_given and plaid_keys.is_live(settings.plaid_base_url),
+    }
+    if sandbox.NAME in choice.list_carriers() and any(live.values()):
+        real = next(name for name, is_real in live.items() if is_real)
+        raise ConfigurationError(f"{real} is live, and the simulator pays nothing: choose others for all of ACH")
 
 
 def _check_given(settings: ProviderSettings, name: str, needed_by: str) -> None:

@@ -28,6 +28,7 @@ from services.transactions.domain.ach import (
     EntryStatus,
     FileStatus,
     PaymentEntry,
+    ReversalEntry,
 )
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.tables.ach import ach_entries, ach_files
@@ -74,6 +75,7 @@ _THESE = compile_for_all(
 _THESE_ENTRIES = compile_for_all(
     sa.select(ach_entries).where(_e.ach_entry_id == sa.any_(sa.bindparam("ach_entry_ids", type_=pg.ARRAY(sa.Text))))
 )
+_REVERSING = compile_for_all(sa.select(ach_entries).where(_e.reversed_entry_id == sa.bindparam("reversed_entry_id")))
 _PAGE = 1_000
 
 
@@ -109,6 +111,16 @@ async def find_anybodys_entry(database: Database, ach_entry_id: str) -> AchEntry
     found = build_rows(await database.send_for_all(_BY_ID[0], ach_entry_id))
     check = partial(check_read_row, database.seals, ach_entries)
     return None if not found else _read_entry(check(found[0]))
+
+
+async def find_anybodys_reversal(database: Database, reversed_entry_id: str) -> ReversalEntry | None:
+    """Which takes this entry back, of whatever organization. Raises: NotSealed."""
+    found = build_rows(await database.send_for_all(_REVERSING[0], reversed_entry_id))
+    check = partial(check_read_row, database.seals, ach_entries)
+    ours = [_read_entry(row) for row in keep_readable(found, check)]
+    if found and not ours:
+        check(found[0])
+    return next((each for each in ours if isinstance(each, ReversalEntry)), None)
 
 
 async def find_anybodys_file(database: Database, ach_file_id: str) -> AchFile | None:

@@ -29,6 +29,7 @@ from services.chassis.values.moves import check_move
 from services.chassis.values.session import Asker
 from services.transactions import messages
 from services.transactions.domain.disputes import Dispute, DisputeStatus
+from services.transactions.domain.reversals import Reversal, list_reversal_columns
 from services.transactions.domain.states import MOVES, Status
 from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
 from services.transactions.store.provider_payments import save_ends
@@ -41,6 +42,8 @@ _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
     *("provider_reference", "payer_action_url", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
     *("card_brand", "card_last4", "dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
+    *("reversal_status", "reversal_reason", "reversal_ordered_at", "reversal_settled_at", "reversal_risk_end_at"),
+    *("reversal_ended_at", "reversal_failure"),
     *("provider_fee_minor", "earlier_fees_minor"),
     *("corrected_signed_in_at", "corrected_api_key_id", "former_correctors"),
     *("finality", "approved_by", "makers_and_checkers", "confirmed_by", "updated_at", "settled_at"),
@@ -215,6 +218,21 @@ async def save_dispute(tx: Tx, locked: Transaction, dispute: Dispute, *, actor: 
     return row
 
 
+async def save_reversal(
+    tx: Tx, locked: Transaction, reversal: Reversal, *, actor: str, now: datetime, **changes: Any
+) -> Transaction:
+    """Records how the reversal of a locked payout stands, and publishes it. Its status stays as it is.
+
+    Args:
+        changes: What else becomes of it.
+    """
+    row = replace(locked, reversal=reversal, version=locked.version + 1, updated_at=now, tries=0, **changes)
+    await _save(tx, [locked], [row], due_ms=None if row.next_look_at is None else 0)
+    updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
+    await outbox.enqueue_all(tx, [updated], now=now, actor=actor)
+    return row
+
+
 async def save_provider_fee(
     tx: Tx, locked: Transaction, provider_fee_minor: int, *, actor: str, now: datetime
 ) -> Transaction:
@@ -300,6 +318,7 @@ def _list_columns(row: Transaction) -> dict[str, Any]:
         amount_minor=row.announced_amount.amount_minor,
         currency=row.announced_amount.currency,
         failure=write_failure(row.failure),
+        **list_reversal_columns(row.reversal),
         **row.session._asdict(),
     )
 

@@ -24,6 +24,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.session import Session
 from services.transactions.domain.disputes import DisputeStatus
 from services.transactions.domain.rails import BY_HAND
+from services.transactions.domain.reversals import read_reversal
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import INBOUND
@@ -52,7 +53,7 @@ _OLDEST_MAX = 3
 _LOOKED_AT_MAX = 100
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
 # What a transaction has of its row as it stands there.
-_BUILT = {"status", "announced_amount", "failure", "session", "dispute_status"}
+_BUILT = {"status", "announced_amount", "failure", "session", "dispute_status", "reversal"}
 _AS_IT_STANDS = [field.name for field in fields(Transaction) if field.name not in _BUILT]
 
 
@@ -66,6 +67,7 @@ def build_from_columns(columns: Mapping[str, Any]) -> Transaction:
         status=Status(columns["status"]),
         dispute_status=DisputeStatus(columns["dispute_status"]),
         announced_amount=Money(columns["amount_minor"], columns["currency"]),
+        reversal=read_reversal(columns),
         failure=read_failure(columns["failure"]),
         session=Session(columns["signed_in_at"], columns["api_key_id"]),
     )

@@ -21,6 +21,7 @@ ach_entries = sa.Table(
     text("kind"),
     text("provider_key"),
     text("transaction_id", null=True),  # of a prenote: none
+    text("reversed_entry_id", null=True),  # that a reversal takes back
     text("party_id"),
     text("bank_account_id"),
     sa.Column("is_inbound", sa.Boolean, nullable=False),
@@ -50,6 +51,10 @@ ach_entries = sa.Table(
     sa.CheckConstraint("amount_minor >= 0 AND (amount_minor = 0) = (kind = 'PRENOTE')", name="prenote_has_no_amount"),
     sa.CheckConstraint("(transaction_id IS NULL) = (kind = 'PRENOTE')", name="prenote_has_no_transaction"),
     sa.CheckConstraint(
+        "(reversed_entry_id IS NOT NULL) = (kind = 'REVERSAL') AND (kind <> 'REVERSAL' OR is_inbound)",
+        name="reversal_takes_back",
+    ),
+    sa.CheckConstraint(
         "num_nonnulls(ach_file_id, trace_no, effective_on) ="
         " CASE WHEN status = 'WAITING' OR status = 'WITHDRAWN' AND ach_file_id IS NULL THEN 0 ELSE 3 END",
         name="sent_in_a_file",
@@ -60,13 +65,20 @@ ach_entries = sa.Table(
     sa.UniqueConstraint("org_id", "provider_key", name="ach_entries_key"),
     sa.UniqueConstraint("org_id", "trace_no", name="ach_entries_trace_no"),
     sa.Index("ach_entries_transaction", "org_id", "transaction_id"),
+    sa.Index(  # once
+        "ach_entries_reversed",
+        *("reversed_entry_id", "org_id"),
+        unique=True,
+        postgresql_where=sa.text("reversed_entry_id IS NOT NULL"),
+    ),
     sa.Index("ach_entries_account", "org_id", "bank_account_id", "is_inbound"),
     sa.Index("ach_entries_file", "org_id", "ach_file_id"),
     sa.Index("ach_entries_waiting", "org_id", "created_at", postgresql_where=sa.text("status = 'WAITING'")),
     sa.Index("ach_entries_id", "ach_entry_id"),
     sa.Index("ach_entries_trace", "trace_no", "org_id"),
     info=sealed(
-        *("org_id", "ach_entry_id", "kind", "provider_key", "transaction_id", "party_id", "bank_account_id"),
+        *("org_id", "ach_entry_id", "kind", "provider_key", "transaction_id", "reversed_entry_id"),
+        *("party_id", "bank_account_id"),
         *("is_inbound", "amount_minor", "currency", "presentment", "routing_number", "account_number_encrypted"),
         *("account_type", "holder_type", "account_holder_name", "description", "status"),
         *("ach_file_id", "trace_no", "effective_on", "return_code"),

@@ -12,13 +12,17 @@ from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
 from services.transactions.domain.disputes import DisputeStatus
 from services.transactions.domain.rails import BY_HAND, RAILS
+from services.transactions.domain.reversals import ReversalReason, ReversalStatus
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
 from services.transactions.tables.indexes import external_index
 from services.transactions.tables.metadata import metadata
 
-# Of a transaction whose money arrived and may still be sent back. The job's query says it in the words of the index.
-MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"
+# Of a transaction whose money arrived and may still be sent back, or is being taken back by a reversal. The job's query
+# says it in the words of the index.
+MAY_COME_BACK = (
+    "finality = 'PROVISIONAL' AND (status IN ('SETTLED', 'COMPLETED') OR reversal_status IN ('ORDERED', 'SETTLED'))"
+)
 _NEWEST = ("created_at", "transaction_id")
 
 
@@ -82,6 +86,14 @@ transactions = sa.Table(
     text("dispute_reference", null=True),  # the provider's id of the last dispute
     text("dispute_reason", null=True),
     time("dispute_due_at", null=True),  # until when the card's bank waits for an answer
+    # How a payout that was paid in error is taken back, once: what is not there was not ordered.
+    text("reversal_status", null=True),
+    text("reversal_reason", null=True),
+    time("reversal_ordered_at", null=True),
+    time("reversal_settled_at", null=True),
+    time("reversal_risk_end_at", null=True),  # from when it counts, if it has not come back
+    time("reversal_ended_at", null=True),
+    json("reversal_failure", null=True),
     # What the provider has kept for itself, where it says so; and how much of that by attempts before the current one.
     sa.Column("provider_fee_minor", sa.BigInteger),
     sa.Column("earlier_fees_minor", sa.BigInteger, nullable=False, server_default="0"),
@@ -158,6 +170,20 @@ transactions = sa.Table(
     sa.CheckConstraint("(card_brand IS NULL) = (card_last4 IS NULL)", name="card_whole"),
     sa.CheckConstraint("card_last4 ~ '^[0-9]{4}$'", name="card_by_four_digits"),
     sa.CheckConstraint("(dispute_status = 'NONE') = (dispute_reference IS NULL)", name="dispute_named"),
+    sa.CheckConstraint(
+        "(reversal_status IS NULL) = (reversal_reason IS NULL) AND (reversal_status IS NULL) = (reversal_ordered_at IS"
+        " NULL)",
+        name="reversal_whole",
+    ),
+    sa.CheckConstraint(
+        "(reversal_settled_at IS NULL) = (reversal_risk_end_at IS NULL)"
+        " AND (reversal_status IS NULL OR reversal_status IN ('ORDERED', 'FAILED') OR reversal_settled_at IS NOT NULL)",
+        name="reversal_settled_has_a_time",
+    ),
+    sa.CheckConstraint(
+        "(reversal_ended_at IS NULL) = (reversal_status IS NULL OR reversal_status IN ('ORDERED', 'SETTLED'))",
+        name="reversal_ended_has_a_time",
+    ),
     sa.CheckConstraint("earlier_fees_minor BETWEEN 0 AND coalesce(provider_fee_minor, 0)", name="fees_add_up"),
     sa.CheckConstraint("NOT is_corporate OR bank_account_id IS NOT NULL", name="corporate_by_account"),
     sa.CheckConstraint(
@@ -179,6 +205,8 @@ transactions = sa.Table(
     one_of("type", TYPES),
     one_of("payment_method", RAILS),
     one_of("dispute_status", DisputeStatus),
+    one_of("reversal_status", ReversalStatus),
+    one_of("reversal_reason", ReversalReason),
     one_of("finality", Transaction.Finality.DESCRIPTOR),
     one_of("reconciliation_status", Transaction.ReconciliationStatus.DESCRIPTOR),
     sa.Index("transactions_newest", "org_id", "created_at", "transaction_id"),
@@ -215,6 +243,12 @@ transactions = sa.Table(
         postgresql_where=sa.text("status = 'PENDING_SETTLEMENT' AND next_look_at IS NOT NULL"),
     ),
     sa.Index("transactions_provisional", "next_look_at", postgresql_where=sa.text(MAY_COME_BACK)),
+    # What return rates are counted of, beside the debits that bring money in.
+    sa.Index(
+        "transactions_reversals",
+        *("org_id", "transaction_id"),
+        postgresql_where=sa.text("reversal_status IS NOT NULL"),
+    ),
     info=sealed(
         *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),
         *("escrow_account_id", "to_escrow_account_id", "party_id", "bank_account_id"),
@@ -224,6 +258,8 @@ transactions = sa.Table(
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         "payer_action_url",
         *("card_brand", "card_last4", "dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
+        *("reversal_status", "reversal_reason", "reversal_ordered_at", "reversal_settled_at", "reversal_risk_end_at"),
+        *("reversal_ended_at", "reversal_failure"),
         *("provider_fee_minor", "earlier_fees_minor"),
         *("corrected_minor", "correction_note", "corrected_by", "corrected_signed_in_at", "corrected_api_key_id"),
         "former_correctors",

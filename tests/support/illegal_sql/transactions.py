@@ -77,8 +77,8 @@ FIXED = {
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt is_debit",
     "ach_return_rates": "org_id",
-    "ach_entries": "org_id ach_entry_id kind provider_key transaction_id party_id bank_account_id is_inbound"
-    " amount_minor currency presentment routing_number account_number_encrypted account_type holder_type"
+    "ach_entries": "org_id ach_entry_id kind provider_key transaction_id reversed_entry_id party_id bank_account_id"
+    " is_inbound amount_minor currency presentment routing_number account_number_encrypted account_type holder_type"
     " account_holder_name description created_at",
     "ach_files": "org_id ach_file_id created_on number is_acknowledged leaves_by settles_at created_at",
     "bank_account_verifications": "org_id verification_id bank_account_id account_number_digest provider created_by"

@@ -291,10 +291,27 @@ def _create_bank_accounts() -> None:
 
 
 _PLAIN_REFERENCE = "upper(regexp_replace(normalize(bank_reference, NFKC), '[^[:alnum:]]', '', 'g'))"
-_MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"
+_MAY_COME_BACK = (
+    "finality = 'PROVISIONAL' AND (status IN ('SETTLED', 'COMPLETED') OR reversal_status IN ('ORDERED', 'SETTLED'))"
+)
 _TRANSACTION_CHECKS = {
     "finality_known": "finality IN ('PROVISIONAL', 'FINAL')",
     "dispute_status_known": "dispute_status IN ('NONE', 'NEEDS_RESPONSE', 'UNDER_REVIEW', 'WON', 'LOST')",
+    "reversal_status_known": (
+        "reversal_status IN ('ORDERED', 'SETTLED', 'COMPLETED', 'FAILED', 'RETURNED', 'DRAWN_IN_EXCESS')"
+    ),
+    "reversal_reason_known": "reversal_reason IN ('DUPLICATE', 'WRONG_RECEIVER', 'WRONG_AMOUNT')",
+    "reversal_whole": (
+        "(reversal_status IS NULL) = (reversal_reason IS NULL)"
+        " AND (reversal_status IS NULL) = (reversal_ordered_at IS NULL)"
+    ),
+    "reversal_settled_has_a_time": (
+        "(reversal_settled_at IS NULL) = (reversal_risk_end_at IS NULL)"
+        " AND (reversal_status IS NULL OR reversal_status IN ('ORDERED', 'FAILED') OR reversal_settled_at IS NOT NULL)"
+    ),
+    "reversal_ended_has_a_time": (
+        "(reversal_ended_at IS NULL) = (reversal_status IS NULL OR reversal_status IN ('ORDERED', 'SETTLED'))"
+    ),
     "refunds_a_card": "(type = 'REFUND' AND payment_method = 'CARD') = (refunded_transaction_id IS NOT NULL)",
     "card_whole": "(card_brand IS NULL) = (card_last4 IS NULL)",
     "card_by_four_digits": "card_last4 ~ '^[0-9]{4}$'",
@@ -389,6 +406,13 @@ def _create_transactions() -> None:
         sa.Column("dispute_reference", sa.Text(), nullable=True),
         sa.Column("dispute_reason", sa.Text(), nullable=True),
         sa.Column("dispute_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("reversal_status", sa.Text(), nullable=True),
+        sa.Column("reversal_reason", sa.Text(), nullable=True),
+        sa.Column("reversal_ordered_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("reversal_settled_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("reversal_risk_end_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("reversal_ended_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("reversal_failure", pg.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("provider_fee_minor", sa.BigInteger(), nullable=True),
         sa.Column("earlier_fees_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
@@ -503,6 +527,12 @@ def _create_transaction_indexes() -> None:
         ["next_look_at"],
         postgresql_where=sa.text(_MAY_COME_BACK),
     )
+    op.create_index(
+        "transactions_reversals",
+        "transactions",
+        ["org_id", "transaction_id"],
+        postgresql_where=sa.text("reversal_status IS NOT NULL"),
+    )
     op.create_index("transactions_newest", "transactions", ["org_id", "created_at", "transaction_id"], unique=False)
     op.create_index(
         "transactions_party", "transactions", ["org_id", "party_id", "created_at", "transaction_id"], unique=False
@@ -616,6 +646,7 @@ def _create_ach() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("provider_key", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
+        sa.Column("reversed_entry_id", sa.Text(), nullable=True),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("bank_account_id", sa.Text(), nullable=False),
         sa.Column("is_inbound", sa.Boolean(), nullable=False),
@@ -639,11 +670,15 @@ def _create_ach() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
-        sa.CheckConstraint("kind IN ('PAYMENT', 'PRENOTE')", name="kind_known"),
+        sa.CheckConstraint("kind IN ('PAYMENT', 'PRENOTE', 'REVERSAL')", name="kind_known"),
         sa.CheckConstraint(
             "amount_minor >= 0 AND (amount_minor = 0) = (kind = 'PRENOTE')", name="prenote_has_no_amount"
         ),
         sa.CheckConstraint("(transaction_id IS NULL) = (kind = 'PRENOTE')", name="prenote_has_no_transaction"),
+        sa.CheckConstraint(
+            "(reversed_entry_id IS NOT NULL) = (kind = 'REVERSAL') AND (kind <> 'REVERSAL' OR is_inbound)",
+            name="reversal_takes_back",
+        ),
         sa.CheckConstraint("holder_type IN ('PERSON', 'COMPANY')", name="holder_type_known"),
         sa.CheckConstraint("status IN ('WAITING', 'SENT', 'WITHDRAWN', 'RETURNED')", name="status_known"),
         sa.CheckConstraint(
@@ -659,6 +694,13 @@ def _create_ach() -> None:
         sa.UniqueConstraint("org_id", "trace_no", name="ach_entries_trace_no"),
     )
     op.create_index("ach_entries_transaction", "ach_entries", ["org_id", "transaction_id"])
+    op.create_index(
+        "ach_entries_reversed",
+        "ach_entries",
+        ["reversed_entry_id", "org_id"],
+        unique=True,
+        postgresql_where=sa.text("reversed_entry_id IS NOT NULL"),
+    )
     op.create_index("ach_entries_account", "ach_entries", ["org_id", "bank_account_id", "is_inbound"])
     op.create_index("ach_entries_file", "ach_entries", ["org_id", "ach_file_id"])
     op.create_index(
@@ -934,7 +976,7 @@ def _create_exceptions() -> None:
             " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED', 'ACH_FILE_NOT_FETCHED',"
             " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE', 'ACH_FILE_REJECTED',"
             " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID',"
-            " 'CARD_DISPUTED', 'ACH_FILE_NOT_APPLIED')",
+            " 'CARD_DISPUTED', 'ACH_FILE_NOT_APPLIED', 'PAYOUT_NOT_REVERSED')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),

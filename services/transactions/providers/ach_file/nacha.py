@@ -68,12 +68,16 @@ class Company:
         description: str,
         effective_on: date,
         *,
-        is_inbound: bool,
+        is_debit: bool,
         is_company: bool,
         descriptive_date: str = "",
     ) -> Heading:
-        """What an entry of this description and day shares with others of its kind."""
-        entry_class = "CCD" if is_company else self.debit_class if is_inbound else "PPD"
+        """What an entry of this description and day shares with others of its kind.
+
+        Args:
+            is_debit: Whether it is one, or takes one back.
+        """
+        entry_class = "CCD" if is_company else self.debit_class if is_debit else "PPD"
         return Heading(self.company_name, self.company_id, entry_class, description, effective_on, descriptive_date)
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.values.clock import Clock
 from services.chassis.values.ids import new_id
-from services.transactions.domain.ach import PaymentEntry, to_payment
+from services.transactions.domain.ach import (
+    AchEntry,
+    AchFile,
+    PaymentEntry,
+    build_reversal,
+    find_effective_day,
+    find_next_cut_off,
+    to_payment,
+    to_reversing_payment,
+)
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.prenotes import Standing, build_failure
@@ -57,11 +68,29 @@ class AchFileOrders:
         entry = await ach.find_anybodys_entry(self._database, payment_id)
         return await self._to_payment(entry) if isinstance(entry, PaymentEntry) else None
 
+    async def get_reversal_day(self) -> date:
+        cut_off = find_next_cut_off(self._config.cut_offs, self._clock.now())
+        return find_effective_day(cut_off.date())
+
+    async def reverse_payment(self, payment_id: str, key: str) -> None:
+        async with self._database.begin() as tx:
+            entry = await ach.ENTRIES.find(tx, payment_id)
+            if not isinstance(entry, PaymentEntry) or entry.is_inbound:
+                raise OutcomeUnknown("it has no such payout")
+            # The same once more is there already.
+            await ach.ENTRIES.insert_if_new(tx, build_reversal(entry, new_id("ach"), key, self._clock.now()))
+
     async def _to_payment(self, entry: PaymentEntry) -> Payment:
-        file = None
-        if entry.ach_file_id is not None:
-            file = await ach.find_anybodys_file(self._database, entry.ach_file_id)
-        return to_payment(entry, file, self._clock.now())
+        now, reversal = self._clock.now(), None
+        reversing = await ach.find_anybodys_reversal(self._database, entry.ach_entry_id)
+        if reversing is not None:
+            reversal = to_reversing_payment(reversing, await self._find_file(reversing), now)
+        return to_payment(entry, await self._find_file(entry), now, reversal)
+
+    async def _find_file(self, entry: AchEntry) -> AchFile | None:
+        if entry.ach_file_id is None:
+            return None
+        return await ach.find_anybodys_file(self._database, entry.ach_file_id)
 
     def _build_entry(self, org_id: str, order: PaymentOrder) -> PaymentEntry:
         now = self._clock.now()
