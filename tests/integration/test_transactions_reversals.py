@@ -9,7 +9,7 @@ import achkit
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
-from realco.transactions.v1 import exceptions_pb2, unfinished_pb2
+from realco.transactions.v1 import exceptions_pb2, return_rates_pb2, unfinished_pb2
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal
@@ -18,6 +18,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
+from services.transactions.jobs.watch_return_rates import watch_return_rates
 from services.transactions.tables import transactions
 from services.transactions.tables.ach import ach_entries
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave
@@ -359,3 +360,14 @@ async def test_what_is_in_a_file_that_the_bank_rejects_is_not_taken_back(service
     await be(service, DRAWN + timedelta(days=1))
     assert await state(service, payout) == ("COMPLETED", "FAILED")
     assert "WHY" in (await service.get(payout.transaction_id)).reversal.failure.message
+
+
+async def test_what_takes_a_payout_back_is_a_debit_that_nacha_counts(service, folders) -> None:
+    _, _, drawn = await draw(service, folders)
+    for returns in (0, 1):
+        await service.run(watch_return_rates)
+        seen = await service.ask(ADMIN, "GetAchReturnRates", return_rates_pb2.GetAchReturnRatesRequest())
+        counted = {each.kind: each.return_count for each in seen.rates}
+        kinds = return_rates_pb2.AchReturnRate
+        assert (seen.debit_count, counted[kinds.OVERALL], counted[kinds.ADMINISTRATIVE]) == (1, returns, returns)
+        await come_back(service, folders, drawn, "R02", DRAWN + timedelta(days=1))

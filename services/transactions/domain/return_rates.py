@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import Final
 
 from services.transactions.domain.exceptions import ExceptionKind
+from services.transactions.domain.returns import network_code_of
+from services.transactions.domain.reversals import Reversal
 
 WINDOW: Final = timedelta(days=60)
 # House rule: fewer returns say nothing about a rate. Of ten debits, one disowned would be twenty times what is allowed.
@@ -150,6 +152,17 @@ class Tally:
                 if limit.counts(code):
                     self.returns[kind] += 1
                     self.newest[kind] = max(at, self.newest.get(kind, at))
+
+    def add_reversals(self, reversals: Iterable[Reversal], since: datetime) -> None:
+        """
+        Args:
+            reversals: Of payouts: each is a debit, but for one that was never drawn.
+        """
+        for each in reversals:
+            code = network_code_of(each.failure)
+            self.debit_count += each.ordered_at > since and (each.failure is None or bool(code))
+            if code and each.ended_at is not None and each.ended_at > since:
+                self.add_returns([(code, each.ended_at)])
 
     def build(self, org_id: str, now: datetime) -> ReturnRates:
         return ReturnRates(
