@@ -20,7 +20,7 @@ from services.chassis.values.ids import derived_id
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import PartyNotFound
-from services.chassis.values.text import normalize_person
+from services.chassis.values.text import normalize_person, quote
 from services.chassis.values.times import write_time
 from services.compliance.commands import api_keys, checks, limits, parties
 from services.compliance.commands.api_keys import API_KEY_APPROVALS
@@ -84,7 +84,7 @@ class _Details:
                 Change("removed_by", ended.ended_by, None),
             ]
         return ApprovalDetails(
-            f"Let {person_id} act for {request.party_id}",
+            f"Let {quote(person_id)} act for {request.party_id}",
             request.party_id,
             # Nobody gives this power to oneself, whoever asks for it.
             makers=frozenset({person_id}),
@@ -173,13 +173,13 @@ def _explain_party(party: Party) -> Explanation:
         ("kind", party.kind),
         ("accreditation", party.accreditation),
     )
-    return Explanation(f"This is the party now: {party.legal_name}.", "PARTY", operands, _SOURCE)
+    return Explanation(f"This is the party now: {quote(party.legal_name)}.", "PARTY", operands, _SOURCE)
 
 
 def _explain_person(person: PartyPerson) -> Explanation:
     operands = (("person id", person.person_id), ("title", person.title or ""), ("added by", person.created_by))
     does = "acts" if person.acts else "waits to act"
-    return Explanation(f"{person.person_id} {does} for it.", "PERSON", operands, _SOURCE)
+    return Explanation(f"{quote(person.person_id)} {does} for it.", "PERSON", operands, _SOURCE)
 
 
 def _read_amount(limit: Any) -> Money | None:

@@ -19,6 +19,7 @@ from services.chassis.values.approval import Approval, ApprovalDetails, Change, 
 from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
+from services.chassis.values.text import quote
 from services.chassis.values.times import write_time
 from services.distributions.commands.distributions.executions import read_cash
 from services.distributions.commands.distributions.submissions import approve_waiting, end_waiting
@@ -142,7 +143,7 @@ class _Details:
         wanted = offerings_pb2.Offering.ReceivablesPolicy.Name(request.receivables_policy)
         changes = (Change("receivables_policy", before, wanted),) if wanted != before else ()
         return ApprovalDetails(
-            f"Have what payees of {offering.display_name} owe {_POLICIES[wanted]}",
+            f"Have what payees of {quote(offering.display_name)} owe {_POLICIES[wanted]}",
             offering.offering_id,
             offering.offering_id,
             beneficiary_party_ids=list_committed_parties(found) | {offering.sponsor_party_id},
@@ -167,7 +168,7 @@ class _Details:
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
         attempts = Change("closing_attempts", str(offering.closing_attempt), str(offering.closing_attempt + 1))
         return ApprovalDetails(
-            f"Close {offering.display_name}",
+            f"Close {quote(offering.display_name)}",
             offering.offering_id,
             offering.offering_id,
             amount=Money(sum(released.values()), offering.currency),
@@ -211,7 +212,7 @@ class _Details:
             offering, PayoutType.ESCROW_WITHDRAWAL, {offering.sponsor_party_id: amount}
         )
         return ApprovalDetails(
-            f"Pay the proceeds of {offering.display_name} again",
+            f"Pay the proceeds of {quote(offering.display_name)} again",
             offering.offering_id,
             offering.offering_id,
             amount=amount,
@@ -244,7 +245,7 @@ class _Details:
         owing = [explain_owed(owed)] if owed else []  # where nothing was paid in, the preview says so
         preview = await self._previews.preview_refunds(offering, back, owed, now)
         return ApprovalDetails(
-            f"Give all contributions to {offering.display_name} back: {request.note}",
+            f"Give all contributions to {quote(offering.display_name)} back: {quote(request.note)}",
             offering.offering_id,
             offering.offering_id,
             amount=Money(sum(each.funded_minor for each in back), offering.currency),
@@ -264,7 +265,7 @@ class _Details:
         amounts = {party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}
         preview = await self._previews.preview_refunds(offering, [each.investment for each in failed], amounts, now)
         return ApprovalDetails(
-            f"Send refunds of {offering.display_name} again that failed: {note}",
+            f"Send refunds of {quote(offering.display_name)} again that failed: {quote(note)}",
             offering.offering_id,
             offering.offering_id,
             amount=Money(owed.total(), offering.currency),
@@ -286,7 +287,7 @@ class _Details:
         preview = await self._previews.preview_refunds(offering, [investment], {investment.party_id: amount}, now)
         return ApprovalDetails(
             f"Cancel an investment of {Money(investment.amount_minor, investment.currency)}"
-            f" in {offering.display_name}, and give back what was paid",
+            f" in {quote(offering.display_name)}, and give back what was paid",
             investment.investment_id,
             offering.offering_id,
             amount=amount,
@@ -314,7 +315,7 @@ class _Details:
         # Where none is named it may be the default that is paid, if the money came from no account.
         shown = await ask_default(self._dependencies, destination, investment.party_id)
         return ApprovalDetails(
-            f"Give {amount} of an investment in {offering.display_name} back again",
+            f"Give {amount} of an investment in {quote(offering.display_name)} back again",
             investment.investment_id,
             offering.offering_id,
             amount=amount,
@@ -342,7 +343,7 @@ class _Details:
         amount = Money(allocation.amount_minor - allocation.set_off_minor, allocation.currency)
         preview = await self._previews.preview_payouts(offering, PayoutType.DISTRIBUTION, {allocation.party_id: amount})
         return ApprovalDetails(
-            f"Pay {amount} of a distribution of {offering.display_name} again",
+            f"Pay {amount} of a distribution of {quote(offering.display_name)} again",
             allocation.allocation_id,
             offering.offering_id,
             amount=amount,

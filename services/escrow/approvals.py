@@ -19,6 +19,7 @@ from services.chassis.approvals.workflow import Approvals
 from services.chassis.values.approval import ApprovalDetails, Change
 from services.chassis.values.explanation import Explanation, explain_refused, spell_gate
 from services.chassis.values.money import Money
+from services.chassis.values.text import quote
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
@@ -121,7 +122,8 @@ class _Details:
             never = await list_refused_for_good(tx, [entry], account.currency)
         told = await self._check_investments(request.escrow_account_id, {"journal_entry": entry})
         counted = [] if never else [entry]
-        details = await self._describe_legs(f"{verb}: {entry.description}", request.escrow_account_id, [entry], counted)
+        summary = f"{verb}: {quote(entry.description)}"
+        details = await self._describe_legs(summary, request.escrow_account_id, [entry], counted)
         return replace(
             details,
             resource_id=original or details.resource_id,
@@ -191,7 +193,7 @@ class _Details:
             possible = await preview_entries(self._dependencies, escrow_account_id, [entry.legs for entry in counted])
             preview = possible._replace(beneficiary_party_ids=preview.beneficiary_party_ids)
         return ApprovalDetails(
-            f"{summary} ({preview.account.display_name})",
+            f"{summary} ({quote(preview.account.display_name)})",
             escrow_account_id,
             escrow_account_id,
             amount=Money(sum(each.moved_minor for each in wanted), preview.account.currency),
@@ -221,7 +223,7 @@ class _Details:
         named = (Change(name, getattr(account, name) or None, value) for name, value in wanted.items())
         changes = tuple(change for change in named if change.before != change.after)
         return ApprovalDetails(
-            f"Another custodian: {account.display_name}",
+            f"Another custodian: {quote(account.display_name)}",
             request.escrow_account_id,
             request.escrow_account_id,
             beneficiary_party_ids=frozenset({account.sponsor_party_id}),
@@ -267,7 +269,7 @@ class _Details:
             self._dependencies, escrow_account_id, [[debit(held, minor), credit(receiving, minor)]]
         )
         captured, released = Money(minor, hold.currency), Money(hold.amount_minor - minor, hold.currency)
-        where = f"for {receiving} ({preview.account.display_name})"
+        where = f"for {receiving} ({quote(preview.account.display_name)})"
         details = ApprovalDetails(
             f"Capture {captured} of a hold of {hold.amount} on {held}, {where}",
             request.hold_id,
@@ -347,7 +349,7 @@ def _describe_move(
     verb: str, account: EscrowAccount, wanted: Status, gaining: frozenset[str], others: Sequence[Change] = ()
 ) -> ApprovalDetails:
     return ApprovalDetails(
-        f"{verb}: {account.display_name}",
+        f"{verb}: {quote(account.display_name)}",
         account.escrow_account_id,
         account.escrow_account_id,
         beneficiary_party_ids=gaining,

@@ -27,6 +27,7 @@ from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
 from services.chassis.values.refusals import BankAccountNotFound
+from services.chassis.values.text import quote
 from services.transactions.clients import Clearance
 from services.transactions.commands import bank_accounts, decisions, reported_returns, reversals, webhooks
 from services.transactions.commands.approvals import (
@@ -162,7 +163,7 @@ class _Details:
         said, outcome = await self._ask_provider(transaction, payment_id, earlier)
         preview = Preview() if outcome is None else await self._preview(transaction, outcome)
         return ApprovalDetails(
-            f"Apply a webhook of {hook.provider} again: {hook.event_type}",
+            f"Apply a webhook of {hook.provider} again: {quote(hook.event_type)}",
             request.webhook_id,
             transaction.escrow_account_id,
             amount=transaction.amount,

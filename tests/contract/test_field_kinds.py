@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from buf.validate import validate_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
-from google.protobuf.message import Message
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from gateway import contracts
 from services.chassis.calls import validation
 from services.chassis.calls.field_kinds import ranges_of
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.etags import EtagRequired
+from tests.support.request_texts import GIVEN_BACK, NEVER_SHOWN, fill, parts_of, refused_fields
 
 METHODS = [method for service in contracts.services() for method in service.methods]
 ENDS = re.compile(r"(?:^|_)(from|to|since|until|after|before|start|end)(?:_|$)")
@@ -65,10 +63,7 @@ def test_a_mask_names_whole_fields_of_the_list_and_nothing_below_them(method: Me
         assert "update_mask" in refusal.value.fields, paths
 
 
-# What a machine makes, and is only given back; who people are; what no answer has.
-GIVEN_BACK = {"idempotency_key", "idempotency_keys", "page_token", "etag", "terms_etag", "resource_id"}
 PERSONS = {"person_id", "makers", "created_by"}
-NEVER_SHOWN = {"secret", "signature", "verification"}
 
 
 @pytest.mark.parametrize(
@@ -83,47 +78,9 @@ def test_a_number_that_money_is_drawn_with_is_taken_in_no_text_that_people_write
     """A text that is new here, and takes one, fails."""
     taken = {
         field.name
-        for message in parts_of_requests().values()
+        for message in parts_of(method.input_type for method in METHODS).values()
         for field in message.fields
         for filled in fill(message, field, number)
         if field.name not in refused_fields(filled)
     }
     assert taken == GIVEN_BACK | PERSONS | NEVER_SHOWN | others
-
-
-def parts_of_requests() -> dict[str, Descriptor]:
-    """Each request and each message inside one, by its name."""
-    found: dict[str, Descriptor] = {}
-    waiting = [method.input_type for method in METHODS]
-    while waiting:
-        message = waiting.pop()
-        if message.full_name.startswith("realco.") and message.full_name not in found:
-            found[message.full_name] = message
-            waiting += [field.message_type for field in message.fields if field.message_type is not None]
-    return {name: message for name, message in found.items() if not message.GetOptions().map_entry}
-
-
-def fill(message: Descriptor, field: FieldDescriptor, text: str) -> Iterator[Message]:
-    """The message with this text in this field: in a map as a key, and as a value."""
-    entry = field.message_type
-    if entry is not None and entry.GetOptions().map_entry:
-        keys, values = (entry.fields_by_name[name] for name in ("key", "value"))
-        yield from (
-            GetMessageClass(message)(**{field.name: {key: value}})
-            for key, value in ((text, "sample"), ("sample", text))
-            if keys.type == values.type == FieldDescriptor.TYPE_STRING
-        )
-    elif field.type == FieldDescriptor.TYPE_STRING:
-        yield GetMessageClass(message)(**{field.name: [text] if field.is_repeated else text})
-
-
-def refused_fields(message: Message) -> set[str]:
-    try:
-        validation.validate(message)
-    except EtagRequired:
-        without = GetMessageClass(message.DESCRIPTOR)(etag="sample")
-        without.MergeFrom(message)
-        return refused_fields(without)
-    except InvalidField as refusal:
-        return {re.split(r"[\[.]", path)[0] for path in refusal.fields}
-    return set()

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.escrow.v1.journal_pb2 import JournalEntry
@@ -22,7 +21,7 @@ from tests.integration.ach_desk import pay_by_file
 from tests.support.approvals import check_dossiers, effects_of, gates_of
 from tests.support.arrivals import announce, confirm, report
 from tests.support.distributions import DistributionsHarness
-from tests.support.peers.transactions import fail_payout
+from tests.support.dossiers import ask_for_each_move
 from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, TransactionsHarness
 
 T = pb.Transaction
@@ -110,43 +109,7 @@ async def test_what_would_refuse_a_payment_is_said_before_the_yes_and_who_is_awa
 async def test_each_kind_of_distributions_says_before_a_yes_what_it_would_do_to_the_book_and_who_would_refuse_it(
     distributions: DistributionsHarness,
 ) -> None:
-    offering = await distributions.offering(150_00)
-    for name, minor in (("inv-001", 100_00), ("inv-002", 50_00)):
-        await distributions.invest(offering, name, minor)
-    paid_out = await distributions.closed_offering(("inv-001", 100_00))
-    await distributions.deliver(fail_payout(distributions.transactions.newest("sponsor-1")))
-    for party_id in ("sponsor-1", "inv-001"):
-        distributions.transactions.add_bank_account(party_id)
-    resend = opb.ResendProceedsRequest(offering_id=paid_out.offering_id)
-    found = [await distributions.ask(distributions.offerings.ResendProceeds, resend)]
-    distribution = await distributions.executed(paid_out, 10_00)
-    [owed, *_] = (await distributions.allocations(distribution)).values()
-    await distributions.deliver(fail_payout(distributions.transactions.newest(owed.party_id)))
-    to = distributions.transactions.add_bank_account(owed.party_id)
-    again = dpb.ResendAllocationRequest(
-        distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id, bank_account_id=to
-    )
-    found.append(await distributions.ask(distributions.distributions.ResendAllocation, again))
-    late = (await distributions.positions(paid_out))["inv-001"]
-    await distributions.fund(paid_out, late, 5_00)
-    await distributions.work()
-    payout = distributions.transactions.newest("inv-001")
-    await distributions.deliver(distributions.gave_back(payout), fail_payout(payout))
-    distributions.escrow.post(
-        paid_out.escrow_account_id, JournalEntry.REVERSAL, "in_transit", "subscription:inv-001", 5_00
-    )
-    back = opb.ResendRefundRequest(investment_id=late.investment_id)
-    found.append(await distributions.ask(distributions.investments.ResendRefund, back))
-    distributions.deposit(paid_out, 10_00)
-    next_one = await distributions.submit(await distributions.calculate(await distributions.draft(paid_out, 10_00)))
-    found.append(await distributions.find_approval(next_one.distribution_id))
-    close = opb.CloseOfferingRequest(offering_id=offering.offering_id)
-    found.append(await distributions.ask(distributions.offerings.CloseOffering, close))
-    leaving = (await distributions.positions(offering))["inv-002"]
-    cancel = opb.CancelInvestmentRequest(investment_id=leaving.investment_id)
-    found.append(await distributions.ask(distributions.investments.CancelInvestment, cancel))
-    refund = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The sale fell through.")
-    found.append(await distributions.ask(distributions.offerings.RefundOffering, refund))
+    offering, found = await ask_for_each_move(distributions)
     check_dossiers(distributions.workflow, found)
     distributions.escrow.accounts[offering.escrow_account_id].status = EscrowAccount.FROZEN
     distributions.escrow.hold(offering.escrow_account_id, "subscription:inv-002", 1)

@@ -198,7 +198,7 @@ async def test_what_is_rejected_or_taken_back_is_given_up(desk):
     with acting_as(CHECKER):
         no = pb.RejectApprovalRequest(approval_id=approval.approval_id, note="no", etag=approval.etag)
         assert (await desk.service.RejectApproval(no, None)).status == S.REJECTED
-    assert await desk.notes() == ["ended: rejected: no"]
+    assert await desk.notes() == ["ended: rejected: “no”"]
 
 
 @pytest.mark.parametrize("how", ["reject", "cancel"])
@@ -251,7 +251,7 @@ async def test_with_what_was_asked_for_last_all_ends_that_could_not_be_read_when
         await desk.service.RejectApproval(no, None)
         ended = await desk.service.GetApproval(pb.GetApprovalRequest(approval_id=first.approval_id), None)
     assert ended.status == S.CANCELLED
-    assert await desk.notes() == ["ended: rejected: no"]
+    assert await desk.notes() == ["ended: rejected: “no”"]
 
 
 async def test_a_no_to_what_was_asked_for_before_leaves_what_was_asked_for_last(desk):

@@ -90,8 +90,8 @@ async def test_checks_that_wait_stand_in_the_inbox_with_all_that_is_known_of_the
         assert not read.HasField("expire_time")
         assert [(change.before, change.after) for change in read.changes] == [("MANUAL_REVIEW", "PASSED")]
         assert [each.statement for each in read.explanations] == [
-            "This is the party now: Ada Park.",
-            "auth0|ann waits to act for it.",
+            "This is the party now: “Ada Park”.",
+            "“auth0|ann” waits to act for it.",
         ]
         assert "Ada Park" in read.content
         assert "auth0|ann" in read.content

@@ -117,7 +117,7 @@ async def test_nobody_swaps_the_names_of_two_accounts_that_have_money(escrow):
     assert "SUMMARY_NOW" not in {each.rule for each in (await escrow.read_approval(asked)).explanations}
     renamed = await update(escrow, renamed, display_name="Elm Street")
     told = {each.rule: each.statement for each in (await escrow.read_approval(asked)).explanations}
-    assert told["SUMMARY_NOW"] == "By now it would be called: Close for good: Elm Street"
+    assert told["SUMMARY_NOW"] == "By now it would be called: Close for good: “Elm Street”"
     assert await refusal(update(escrow, used, display_name="Elm Street")) == ("NAME_FIXED", {})
     noted = await update(escrow, used, display_name=used.display_name, external_id="ours-1")
     assert (noted.display_name, noted.external_id) == (used.display_name, "ours-1")

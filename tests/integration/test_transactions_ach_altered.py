@@ -200,7 +200,7 @@ async def test_what_the_bank_says_of_a_file_that_a_login_altered_waits_and_is_to
     assert (folders.list_of(".reading"), service.dependencies.alarms["files of the bank"]) == (["x.ack"], WAITS)
     [told] = await list_waiting(service)
     assert (told.file_name, told.occurrence_count) == (file.name, 2)
-    assert told.cause.startswith(f"The bank says {word}, in x.ack. It is not applied yet")
+    assert told.cause.startswith(f"The bank says {word}, in “x.ack”. It is not applied yet")
 
     await put_right(ach_urls, FILE_RIGHT)
     await service.run(read_ach_files)

@@ -281,7 +281,7 @@ async def test_what_the_inbox_rejects_or_nobody_approves_in_time_is_cancelled(se
     service.clock.advance(VALIDITY)
     assert await refused(approve(service, forgotten.transaction_id, CHECKER)) == "APPROVAL_EXPIRED"
     await service.expire_approvals()
-    for each, why in ((rejected, "rejected: no"), (forgotten, "nobody approved it in time")):
+    for each, why in ((rejected, "rejected: “no”"), (forgotten, "nobody approved it in time")):
         assert (await service.get(each.transaction_id)).failure.code in ("APPROVAL_REJECTED", "APPROVAL_EXPIRED")
         request = pb.ListTransactionStatusChangesRequest(transaction_id=each.transaction_id)
         last = (await service.ask(ADMIN, "ListTransactionStatusChanges", request)).status_changes[-1]

@@ -60,7 +60,7 @@ async def test_each_is_cancelled_or_refused_as_it_would_be_alone(service: Transa
             pb.ListTransactionStatusChangesRequest(transaction_id=waiting.transaction_id),
         )
     ).status_changes
-    assert (last.note, last.actor) == ("cancelled: A mistake.", "admin-1")
+    assert (last.note, last.actor) == ("cancelled: “A mistake.”", "admin-1")
     for item, result in zip(asked[3:5], results[3:5], strict=True):
         with pytest.raises(DomainError) as alone:
             await service.ask(ADMIN, "CancelTransaction", item)

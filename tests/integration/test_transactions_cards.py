@@ -172,7 +172,7 @@ async def test_a_page_that_expires_ends_the_contribution_and_says_why_the_card_w
     if card:
         assert (ended.status, ended.failure.code) == (T.FAILED, "DECLINED_BY_PROVIDER")
         assert dict(ended.failure.metadata) == {"network_code": code}, "where ACH has its return code"
-        assert f"declined: {said}." in ended.failure.message
+        assert f"declined: {said}”." in ended.failure.message
     else:
         assert (ended.status, ended.HasField("failure")) == (T.CANCELLED, False)
     assert not ended.failure.retryable

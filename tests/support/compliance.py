@@ -103,7 +103,7 @@ class ComplianceHarness:
         if key_tokens is not None:
             dependencies = replace(dependencies, key_tokens=key_tokens)
         self.api_keys = ApiKeysServicer(dependencies)
-        approvals = build_approvals(dependencies)
+        self.approvals = approvals = build_approvals(dependencies)
         self.servicer = ComplianceServicer(dependencies, approvals)
         self.parties = PartiesServicer(dependencies, approvals)
         self.clearances, self.persons = ClearancesServicer(dependencies), PersonsServicer(dependencies)

@@ -55,6 +55,7 @@ from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.explanation import Explanation, explain_refused
 from services.chassis.values.same_content import explain_end, join_makers
+from services.chassis.values.text import quote
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -233,7 +234,7 @@ class Approvals:
         same = await records.lock_same(tx, approval, now)
         check_no(replace(approval, makers=join_makers(approval, same)), now, person)
         rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=request.note)
-        return await self._end(tx, rejected, f"rejected: {request.note}", now)
+        return await self._end(tx, rejected, f"rejected: {quote(request.note)}", now)
 
     async def cancel(self, tx: Tx, request: approvals_pb2.CancelApprovalRequest, now: datetime) -> Approval:
         """

@@ -21,7 +21,7 @@ from services.chassis.values.approval import NOBODY, Approval, ApprovalDetails, 
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.etags import check_etag
 from services.chassis.values.refusals import ContentOutdated
-from services.chassis.values.text import is_person
+from services.chassis.values.text import is_person, quote
 from services.compliance import actions, messages
 from services.compliance.domain import api_keys as rules
 from services.compliance.domain.api_keys import LIVE, ApiKey, ApiKeyStatus, Secret
@@ -165,7 +165,7 @@ def build_secret_details(key: ApiKey) -> ApprovalDetails:
         else (Change("secret", "the one in use", "another one"),)
     )
     return ApprovalDetails(
-        f"Let a program sign in for {key.created_by} with the key {key.display_name}",
+        f"Let a program sign in for {key.created_by} with the key {quote(key.display_name)}",
         key.api_key_id,
         makers=frozenset({key.created_by}),
         beneficiary_party_ids=NOBODY,  # what its program asks for counts as its holder's

@@ -24,6 +24,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.invariant import require_present
 from services.chassis.values.refusals import IllegalStatusChange
+from services.chassis.values.text import quote
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS
 from services.transactions.commands.decisions import check_as_read, lock, lock_as_read
@@ -159,7 +160,7 @@ def _is_own(row: Transaction) -> bool:
 
 
 def build_cancellation(request: pb.CancelTransactionRequest) -> Step:
-    note = f"cancelled: {request.note}" if request.note else "cancelled"
+    note = f"cancelled: {quote(request.note)}" if request.note else "cancelled"
     return Step(Status.CANCELLED, note, changes={"next_attempt_at": None, "failure": None})
 
 

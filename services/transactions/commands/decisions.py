@@ -21,6 +21,7 @@ from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.second_person import check_beneficiary
 from services.chassis.values.session import Asker, Identity, list_ended
+from services.chassis.values.text import quote
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
 from services.transactions.commands.attempts import ask_about_parties
@@ -119,7 +120,7 @@ async def reject_transaction(tx: Tx, request: pb.RejectTransactionRequest, now: 
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
     await TRANSACTION_APPROVALS.reject(tx, row.transaction_id, request.note, now)
-    note, failure = f"rejected: {request.note}", REJECTED
+    note, failure = f"rejected: {quote(request.note)}", REJECTED
     row = await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note, failure=failure)
     return answer_transaction(row, now)
 
@@ -209,7 +210,7 @@ async def confirm_transaction(
         now,
         now,
         actor=person,
-        note=f"the bank confirms {amount}: {request.bank_reference}",
+        note=f"the bank confirms {amount}: {quote(request.bank_reference)}",
         bank_reference=request.bank_reference,
         confirmed_by=person,
     )

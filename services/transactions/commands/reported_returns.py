@@ -8,6 +8,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure
+from services.chassis.values.text import quote
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.decisions import lock_as_read, require_as_read
 from services.transactions.commands.inflow import check_book_goes_on
@@ -53,7 +54,7 @@ async def record_transaction_return(
     failure = read_failure(row, request)
     if request.bank_reference and (other := await find_user_of_reference(tx, row, request.bank_reference)):
         raise BankReferenceUsed(other)
-    note = f"{failure.message} {request.note}"
+    note = f"{failure.message} {quote(request.note)}"
     to = find_kind(request).to
     row = await moves.save_move(tx, row, to, actor=person, now=now, note=note, failure=failure)
     return answer_transaction(row, now)

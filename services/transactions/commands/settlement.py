@@ -13,6 +13,7 @@ from typing import Any, Final
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
+from services.chassis.values.text import quote
 from services.transactions.commands.bank_accounts import forbid_bank_account
 from services.transactions.commands.exceptions import describe_transaction, note_cause, report
 from services.transactions.commands.reversal_outcomes import follow_reversal
@@ -293,7 +294,7 @@ def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
         why = f" ({payment.dispute.reason})" if payment.dispute.reason else ""
         return Failure("DISPUTE_LOST", f"Who holds the card disputed it{why}, and the bank decided for them.", False)
     if not payment.return_code:
-        why = f" It says: {payment.reason}." if payment.reason else ""
+        why = f" It says: {quote(payment.reason)}." if payment.reason else ""
         said = {NETWORK_CODE: payment.decline_code} if payment.decline_code else {}
         return Failure(code, f"The bank did not carry out the payment.{why}", retryable, said)
     name = find_return_code(payment.return_code).name

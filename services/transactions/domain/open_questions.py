@@ -66,7 +66,7 @@ def explain_exceptions_of_nobody(of_nobody: Exceptions, now: datetime) -> list[E
             "Exceptions of the organization about no payment of ours that is known, that were resolved within"
             f" {RECEIVED_WITHIN.days} days: {most}{len(resolved)}, {_spell_chosen(resolved)}."
         )
-        operands = tuple((each.file_name or "", _spell_resolved(each)) for each in resolved[:_NAMED_MAX])
+        operands = tuple((_spell_file(each), _spell_resolved(each)) for each in resolved[:_NAMED_MAX])
         told.append(Explanation(statement, "EXCEPTIONS_RESOLVED", operands, HOUSE_RULE))
     return told + _explain_others(of_nobody)
 
@@ -93,13 +93,18 @@ def _explain_open_of_nobody(of_nobody: Exceptions) -> list[Explanation]:
         "Open exceptions of the organization that are about no payment of ours that is known:"
         f" {most}{len(is_open)}. Any escrow account may have less than its book says."
     )
-    operands = tuple((each.file_name or each.provider or "", each.kind.value) for each in is_open[:_NAMED_MAX])
+    operands = tuple((_spell_file(each) or each.provider or "", each.kind.value) for each in is_open[:_NAMED_MAX])
     return [Explanation(statement, "EXCEPTIONS_OPEN", operands, HOUSE_RULE)]
 
 
 def _spell(found: PaymentException) -> str:
     amount = "" if found.amount is None else f", {found.amount}"
-    return f"{found.kind} of {found.transaction_id or found.file_name or found.provider}{amount}"
+    return f"{found.kind} of {found.transaction_id or _spell_file(found) or found.provider}{amount}"
+
+
+def _spell_file(found: PaymentException) -> str:
+    """Whoever writes where the bank puts its files chooses their names."""
+    return quote(found.file_name) if found.file_name else ""
 
 
 def _spell_chosen(resolved: Sequence[PaymentException]) -> str:

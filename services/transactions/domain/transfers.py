@@ -11,6 +11,7 @@ from services.chassis.values.accounts import takes_money
 from services.chassis.values.approval import Effect
 from services.chassis.values.explanation import HOUSE_RULE, Explanation, spell_gate
 from services.chassis.values.money import Money
+from services.chassis.values.text import quote
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 
@@ -54,7 +55,7 @@ def _explain(row: Transaction, statement: str, status: str, more: tuple[tuple[st
 
 
 def _spell_account(row: Transaction, name: str, status: str) -> str:
-    return f"{name} ({row.to_escrow_account_id}), which is {status}"
+    return f"{quote(name)} ({row.to_escrow_account_id}), which is {status}"
 
 
 def _spell_ledger_account(effect: Effect) -> str:

@@ -18,6 +18,7 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
+from services.chassis.values.text import quote
 from services.transactions.commands.exceptions import report, report_apart
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import ACKNOWLEDGED, AchFile, EntryStatus, FileStatus
@@ -86,7 +87,7 @@ async def _apply(
 
     Raises: NotSealed: it is, or may be, and cannot be applied, for a row that somebody altered. That is told.
     """
-    candidates, verdict = ours.get(said.name, []), f"{_find_status(said)}, in {name}"
+    candidates, verdict = ours.get(said.name, []), f"{_find_status(said)}, in {quote(name)}"
     # Also where one of ours has the name: by day and number a bank may call two files the same, and it is said of one.
     may_be = [
         (org_id, About(file_name=name_file(org_id, file)), error)
@@ -141,6 +142,6 @@ async def _record(tx: Tx, dependencies: Dependencies, org_id: str, file: AchFile
         return False
     await ach.FILES.save(tx, locked, replace(locked, status=status, rejected_because=said.rejected_because), now)
     if said.rejected_because is not None:
-        cause = f"The bank says: {said.rejected_because}"
+        cause = f"The bank says: {quote(said.rejected_because)}"
         await report(tx, ExceptionKind.ACH_FILE_REJECTED, about, cause, now, entries=locked.entry_count)
     return True

@@ -16,6 +16,7 @@ from services.chassis.values.approval import ApprovalDetails, Change, hash_conte
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
+from services.chassis.values.text import quote
 from services.distributions.actions import answer_distribution
 from services.distributions.domain.distribution import (
     Allocation,
@@ -121,8 +122,9 @@ def sum_owed(offering: Offering, result: Result) -> dict[str, int]:
 def describe_result(offering: Offering, distribution: Distribution, result: Result) -> ApprovalDetails:
     """What a second person has to know of it, whenever it is looked at."""
     payees, amount = sum_owed(offering, result), Money(distribution.amount_minor, distribution.currency)
+    who = f"{len(payees)} {'party' if len(payees) == 1 else 'parties'}"
     return ApprovalDetails(
-        f"Distribute {amount} of {offering.display_name} to {len(payees)} {'party' if len(payees) == 1 else 'parties'}",
+        f"Distribute {amount} of {quote(offering.display_name)} to {who}",
         distribution.distribution_id,
         offering.offering_id,
         amount=amount,
