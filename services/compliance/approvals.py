@@ -27,6 +27,7 @@ from services.compliance.commands.api_keys import API_KEY_APPROVALS
 from services.compliance.commands.checks import CHECK_APPROVALS
 from services.compliance.dependencies import Dependencies
 from services.compliance.domain.checks import CheckStatus
+from services.compliance.domain.names import explain_look_alikes
 from services.compliance.domain.parties import Party, PartyPerson
 from services.compliance.domain.refusals import ApiKeyNotFound, ComplianceCheckNotFound, TransactionLimitNotFound
 from services.compliance.store import checks as checks_store
@@ -70,6 +71,7 @@ class _Details:
             party = await _require_party(tx, request.party_id)
             persons = await parties_store.list_persons(tx, request.party_id)
             ended = await parties_store.find_last_end(tx, request.party_id, person_id)
+            alike = await parties_store.list_look_alikes(tx, party)
         named = next((one for one in persons if one.person_id == person_id), None)
         before = named if named is not None and named.acts else None
         former_title = None if before is None else before.title
@@ -91,7 +93,7 @@ class _Details:
             beneficiary_party_ids=frozenset({request.party_id}),
             changes=tuple(changes),
             is_done=not changes,
-            explanations=(_explain_party(party), *map(_explain_person, persons)),
+            explanations=(_explain_party(party), *explain_look_alikes(party, alike), *map(_explain_person, persons)),
         )
 
     # --- limits ---
@@ -131,13 +133,19 @@ class _Details:
                 raise ComplianceCheckNotFound()
             party = await _require_party(tx, check.party_id)
             persons = await parties_store.list_persons(tx, check.party_id)
+            alike = await parties_store.list_look_alikes(tx, party)
         because = [] if check.explanation is None else [check.explanation]
         return ApprovalDetails(
             approval.summary,
             approval.resource_id,
             beneficiary_party_ids=approval.beneficiary_party_ids,
             changes=(Change("status", check.status, CheckStatus.PASSED),),
-            explanations=(*because, _explain_party(party), *map(_explain_person, persons)),
+            explanations=(
+                *because,
+                _explain_party(party),
+                *explain_look_alikes(party, alike),
+                *map(_explain_person, persons),
+            ),
         )
 
     # --- API keys ---

@@ -97,6 +97,33 @@ async def test_checks_that_wait_stand_in_the_inbox_with_all_that_is_known_of_the
         assert "auth0|ann" in read.content
 
 
+async def test_whoever_passes_a_party_or_lets_somebody_act_for_it_is_told_of_others_whose_names_read_the_same(desk):
+    """The oldest first, of so many and no more; not of those of other organizations, nor of the party itself."""
+    await desk.create(Principal("admin-9", "admin", "org-b"), legal_name="Acme Contractors LLC")
+    first = await desk.create(legal_name="Acme Contractors LLC")
+    [check, _] = await desk.waiting(first.party_id)
+    assert "PARTY_LOOK_ALIKE" not in {each.rule for each in (await desk.read(await desk.about(check))).explanations}
+    await desk.create(legal_name="Acme Contractor LLC")
+    others = [first, *[await desk.create(legal_name=f"{letter}cme Contractors, LLC") for letter in "\u0410" * 10]]
+    looked = await desk.create(legal_name="Acme Contractors LLC")
+    [check, _] = await desk.waiting(looked.party_id)
+    for asked in (await desk.about(check), await desk.ask_for("ann")):
+        told = [each for each in (await desk.read(asked)).explanations if each.rule == "PARTY_LOOK_ALIKE"]
+        assert [each.operands[0].value for each in told] == [*(each.party_id for each in others[:10]), "1"]
+        assert told[0].statement.endswith(f"{first.party_id}, which is there since 2024-12-03, has the same name.")
+        assert told[1].statement.endswith(" has a name that reads the same: “\u0410cme Contractors, LLC”.")
+        assert told[-1].statement == "More parties that were added later have names that read the same: 1."
+
+
+async def test_a_party_that_is_renamed_reads_like_others_by_its_new_name(desk):
+    first = await desk.create(legal_name="Ann Lee")
+    await desk.create(legal_name="Bo Li")
+    await desk.update(legal_name="Ann L\u00e9e")
+    [check, _] = await desk.waiting(desk.party_id)
+    told = [each for each in (await desk.read(await desk.about(check))).explanations if each.rule == "PARTY_LOOK_ALIKE"]
+    assert [each.operands[0].value for each in told] == [first.party_id]
+
+
 async def test_events_of_what_waits_name_nobody(desk):
     await desk.create(persons=[person("auth0|ann", "Trustee of Ada Park")])
     assert "Ada Park" not in str(await desk.list_events())

@@ -1,0 +1,44 @@
+"""Which names read the same at a glance."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.compliance.domain.names import spell_at_a_glance
+
+
+@pytest.mark.parametrize(
+    ("name", "is_alike"),
+    [
+        ("Acme Contractors LLC", True),
+        ("ACME  contractors, L.L.C.", True),
+        ("Acme\u2010Contractors LLC", True),
+        ("\u0410cme Contractors LLC", True),  # Cyrillic
+        ("Acme Contractors LL\u0421", True),
+        ("Acme C\u03bfntractors LLC", True),  # Greek
+        ("\ua4eecme Contractors LLC", True),  # Lisu
+        ("Acme Contractors \u13de\u13deC", True),  # Cherokee
+        ("\uff21cme Contractors LLC", True),  # of full width
+        ("Acme Contractors \U0001d5ab\U0001d5ab\U0001d5a2", True),  # of mathematics
+        ("Acme Contractors LL\u216d", True),  # a numeral
+        ("Acme Contractors LLC\u0332", True),  # a mark below
+        ("\u00c1cme Contractors LLC", True),
+        ("Acme C0ntractors 1lc", True),
+        ("Acrne Contractors LLC", True),
+        ("Acme Contractor LLC", False),
+        ("Acne Contractors LLC", False),
+        ("Acme Contractors", False),
+        ("", False),
+    ],
+)
+def test_a_name_reads_like_another_whatever_letters_it_is_written_with(name: str, is_alike: bool) -> None:
+    assert (spell_at_a_glance(name) == spell_at_a_glance("Acme Contractors LLC")) is is_alike
+
+
+def test_other_names_are_others_in_any_alphabet_and_marks_alone_are_compared_as_they_are() -> None:
+    names = ["李明", "李鸣", "Иван Петров", "Иван Петровский", "!!!", "???"]
+    assert len({spell_at_a_glance(name) for name in names}) == len(names)
+
+
+def test_however_long_a_name_is_an_index_has_room_for_it() -> None:
+    assert len(spell_at_a_glance("\ufdfa" * 200).encode()) <= 800  # a row of an index takes 2,704 bytes
