@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from realco.approvals.v1 import approvals_pb2
@@ -22,6 +23,7 @@ from services.chassis.values.ids import new_id
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
+from tests.integration.ach_desk import pay_by_file
 from tests.support.arrivals import announce, confirm, report
 from tests.support.compliance import CHECKER as COMPLIANCE_CHECKER
 from tests.support.compliance import MAKER, ComplianceHarness
@@ -113,7 +115,9 @@ async def test_whoever_approves_in_distributions_reads_nobodys_words_as_ours(ser
     assert shown == {"display_name", "note", "account_holder_name"}
 
 
-async def test_whoever_approves_in_transactions_reads_nobodys_words_as_ours(service_database: Any) -> None:
+async def test_whoever_approves_in_transactions_reads_nobodys_words_as_ours(
+    service_database: Any, tmp_path: Path
+) -> None:
     service = TransactionsHarness(await service_database("transactions"))
     have_words_marked(service.transactions, service.accounts, service.webhooks, service.exceptions)
     have_answers_marked(service.escrow, service.compliance, service.distributions)
@@ -152,5 +156,10 @@ async def test_whoever_approves_in_transactions_reads_nobodys_words_as_ours(serv
     found.append((await service.ask(ADMIN, "UnblockBankAccount", blocked)).approval)
     ids = [debit.transaction_id, paid.transaction_id, moved.transaction_id, waiting]
     read = [await service.waiting(each) for each in (*ids, *(each.resource_id for each in found))]
+    paying, payout = await pay_by_file(await service_database("transactions"), tmp_path)
+    have_words_marked(paying.transactions)
+    said = {"transaction_id": payout.transaction_id, "reason": T.Reversal.DUPLICATE, "note": "Twice."}
+    await paying.ask(ADMIN, "ReverseTransaction", pb.ReverseTransactionRequest(idempotency_key=new_id("key"), **said))
+    read.append(await paying.waiting(payout.transaction_id))
     shown = check_quoted(service.approvals, read)
     assert shown == {"account_holder_name", "bank_reference", "display_name", "file_name", "note"}
