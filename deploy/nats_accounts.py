@@ -1,7 +1,7 @@
 """Who may do what on NATS: an account a service and a team, and the few subjects that cross between accounts.
 
 - The account EVENTS holds the streams of events and has no user: whatever reaches it crosses by a subject written here.
-- A service's account crosses to publish its own area's events and look at them, to read the streams that it hears, and
+- A service's account crosses to publish its own area's events and read them, to read the streams that it hears, and
   to ask how the streams are that it reads and writes. It has no consumer there: nobody can tell the server how far it
   is. It hears its inbox, in its own account what its processes tell each other, and that a stream has something new.
 - A team's account holds copies of the streams, made by the server from a consumer in EVENTS that passes what the team
@@ -146,6 +146,8 @@ def _crossings_of(service: Service) -> Iterable[Crossing]:
         yield _to_events(subject)
     yield _to_api(f"STREAM.MSG.GET.{service.stream.name}")
     yield _to_api(f"STREAM.INFO.{service.stream.name}")
+    # After a restore it looks for what it told before.
+    yield _to_api(f"DIRECT.GET.{service.stream.name}", streamed=True)
     for area in service.hears:
         stream = stream_of_area(area).name
         yield _to_api(f"STREAM.INFO.{stream}")

@@ -45,10 +45,11 @@ ATTACKERS = (*SERVICE_NAMES, GATEWAY, *(team.name for team in TEAMS))
 USERS = (*ATTACKERS, PROVISIONER)
 API = ("$JS.API", f"$JS.{streams.EVENTS_ACCOUNT}.API", *(f"$JS.{team.name}.API" for team in TEAMS))
 ORGANIZATIONS = ("org_1", "org_2")
-# A team reads what it may hear, by whatever way; a service the areas that it hears. By area and organization.
+# A team reads what it may hear, by whatever way; a service its own area and those that it hears. By area and
+# organization.
 Read = set[tuple[str, str]]
 GRANTED: dict[str, Read] = {
-    service.name: {(area, organization) for area in service.hears for organization in ORGANIZATIONS}
+    service.name: {(area, who) for area in (service.name, *service.hears) for who in ORGANIZATIONS}
     for service in SERVICES
 }
 GRANTED |= {

@@ -87,7 +87,7 @@ def may_ask(name: str, prefix: str, command: str, stream: str, consumer: str) ->
     own = stream == name.upper()
     if command == "STREAM.INFO":
         return own or stream in HEARD_BY[name]
-    return (command == "STREAM.MSG.GET" and own) or (command == "DIRECT.GET" and stream in HEARD_BY[name])
+    return (command == "STREAM.MSG.GET" and own) or (command == "DIRECT.GET" and (own or stream in HEARD_BY[name]))
 
 
 def others() -> Iterator[tuple[str, frozenset[str]]]:
