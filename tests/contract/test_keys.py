@@ -19,6 +19,7 @@ OF_NO_ORGANIZATION = {
     "handled_positions": "how far a stream is handled, which has every organization's events",
     "dead_letters": "what was set aside may not even say whose it is",
     "seen_letters": "what a person did about those",
+    "seen_restores": "who looked through what a restore has forgotten of all organizations",
     "ledger_account_kinds": "the chart of accounts is the same in every organization",
     "default_limits": "what every organization begins with",
     "received_webhooks": "a webhook is stored before anybody knows whose it is",

@@ -29,6 +29,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.explanation import explain_summary
+from services.chassis.values.restore import keeps_from_yes
 from services.chassis.values.text import normalize_person, read_as_line
 
 M = TypeVar("M", bound=Message)
@@ -187,9 +188,9 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         if not approval.is_open_at(now):
             return messages.to_approval(approval, details, actions)
         ended = await explain_ended_session(self._parties, approval)
-        if ended is not None:
-            actions = [each for each in actions if each != "approve"]
         others = await self._approvals.explain_others(self._operations.database.reader, approval, now)
+        if ended is not None or keeps_from_yes(others):
+            actions = [each for each in actions if each != "approve"]
         renamed = None if details is None else explain_summary(approval.summary, read_as_line(details.summary))
         return messages.to_approval(approval, details, actions, filter(None, (renamed, ended, *others)))
 

@@ -34,6 +34,7 @@ from services.chassis.data.leases import due_in
 from services.chassis.data.once import keys_of
 from services.chassis.data.operations import Operations
 from services.chassis.data.reads import Source
+from services.chassis.data.restores import explain_recent_restore
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import (
     Approval,
@@ -125,8 +126,11 @@ class Approvals:
         return kind.answer_type(approval=messages.to_approval(asked, details, actions, others))
 
     async def explain_others(self, source: Source, approval: Approval, now: datetime) -> list[Explanation]:
-        """That the same was approved before, or that what does the same was or waits. None of it keeps from a yes."""
-        return await explain_others(source, approval, self.requests.find_effect, now)
+        """That the same was approved before, or that what does the same was or waits: none of it keeps from a yes. And
+        that the records by which it is decided were restored.
+        """
+        others = await explain_others(source, approval, self.requests.find_effect, now)
+        return [*await explain_recent_restore(source), *others]
 
     async def witness(self, approval: Approval, rehearse: Rehearse) -> None:
         """Has the notary hear the caller's yes before it counts, where money moves in another service by it.

@@ -16,6 +16,7 @@ from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data import outbox
 from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.data.locks import lock_name
+from services.chassis.data.restores import check_restore_seen
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
@@ -179,8 +180,9 @@ class ApprovalWriter:
 
         Raises:
             ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker,
-            MakerSessionEnded, InsufficientUserAuthentication
+            MakerSessionEnded, InsufficientUserAuthentication, RestoreNotSeen
         """
+        await check_restore_seen(tx)
         principal, terms = current_principal(), decide_terms_of(tx, approval.kind, approval.amount)
         yes = Approver(principal.person, now, principal.signed_in_at)
         after = add_yes(approval, yes, facts, terms.approvers_needed, note)

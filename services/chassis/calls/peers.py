@@ -20,6 +20,8 @@ from services.chassis.values.errors import AnswerWithheld, Bug, DomainError, Kin
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import IdempotencyKeyReused
+from services.chassis.values.restore import RestoreNotSeen
+from services.chassis.values.times import read_time
 
 R = TypeVar("R")
 
@@ -115,6 +117,9 @@ def from_rpc_error(error: aio.AioRpcError) -> DomainError:
         return Bug(error_id)
     if refusal is not None and refusal.reason == AnswerWithheld.reason:
         return AnswerWithheld(refusal.message, row=refusal.metadata.get("row"))
+    if refusal is not None and refusal.reason == RestoreNotSeen.reason:
+        restored = refusal.metadata.get("restore_time")
+        return RestoreNotSeen(read_time(restored) if restored else None)
     return Unavailable("A service this one needs cannot be reached.")
 
 

@@ -85,6 +85,9 @@ LEASE = ("due_at", "epoch", "tries")
 CHASSIS: Table = {
     "alembic_version": read_only(),
     "incarnation": read_only(),
+    # The worker finds what a restore has forgotten, and who looks through it is at a console; requests read both.
+    "forgotten_events": Rights(READ, Grant(insert=EVERY)),
+    "seen_restores": Rights(READ, Grant(insert=EVERY)),
     "session_proofs": read_only(),
     "test_clock": read_only(),
     # The relay reads and marks; a request only leaves its events.

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from services.chassis.data.guards import SEARCH_PATH, Op, append_only, create_functions, guard_moves, keep
+from services.chassis.data.restores import RESTORE_TABLES, create_restore_tables
 from services.chassis.data.session_proof import create_session_proofs
 
 # The states of approvals (values/approval.py) as they were then.
@@ -82,12 +83,13 @@ def create_chassis_tables(op: Op) -> None:
     op.execute("INSERT INTO test_clock DEFAULT VALUES")
     create_functions(op)
     create_session_proofs(op)
+    create_restore_tables(op)
     op.execute(_MARK_PUBLISHED)
     op.execute(_MARK)
     op.execute(_REFUSE_GOING_BACK)
     op.execute(_REFUSE_LEAPING)
     op.execute(_REFUSE_FAR_LEAD)
-    append_only(op, "dead_letters", "seen_letters", "stops")
+    append_only(op, "dead_letters", "seen_letters", "stops", *RESTORE_TABLES)
     keep(op, "outbox", "published_at", 35)
     keep(op, "handled_requests", "created_at", 30)
     keep(op, "handled_events", "created_at", 401)
@@ -162,6 +164,7 @@ def _create_incarnation(op: Op) -> None:
         sa.Column("only_row", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("incarnation", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("begun_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("is_restored", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.CheckConstraint("only_row", name="incarnation_only_row"),
         sa.PrimaryKeyConstraint("only_row"),
     )

@@ -68,8 +68,40 @@ incarnation = sa.Table(
     sa.Column("only_row", sa.Boolean, primary_key=True, server_default=sa.true()),
     sa.Column("incarnation", pg.UUID(as_uuid=True), nullable=False, server_default=sa.text("gen_random_uuid()")),
     sa.Column("begun_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
+    sa.Column("is_restored", sa.Boolean, nullable=False, server_default=sa.false()),  # it began with a restore
     sa.CheckConstraint("only_row", name="incarnation_only_row"),
 )
+
+# The events that this service told in an earlier incarnation and that the restored database does not have
+# (events/restore_watch.py), and who looked through them (events/forgotten.py). Both are only added to.
+forgotten_events = sa.Table(
+    "forgotten_events",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("forgotten_id", sa.Text, primary_key=True),
+    sa.Column("incarnation", sa.Text, nullable=False),  # in which it was missed
+    sa.Column("event_id", sa.Text, nullable=False),
+    sa.Column("event_type", sa.Text, nullable=False),
+    sa.Column("aggregate_id", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),  # by the business clock
+    sa.Column("stream_sequence", sa.BigInteger, nullable=False),
+    sa.Column("seal", pg.BYTEA),
+    sa.Index("forgotten_events_incarnation", "org_id", "incarnation", "event_type"),
+)
+seal_whole(forgotten_events)
+seen_restores = sa.Table(
+    "seen_restores",
+    metadata,
+    sa.Column("seen_id", sa.Text, primary_key=True),
+    sa.Column("incarnation", sa.Text, nullable=False),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("forgotten_count", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seal", pg.BYTEA),
+    sa.Index("seen_restores_incarnation", "incarnation"),
+)
+seal_whole(seen_restores)
 
 # One row: whether the database takes a business time that is not its own, as a local instance has it. The owner alone
 # writes it: the migrator, for which CLOCK_FILE is set or not (ADR 4).

@@ -1,4 +1,7 @@
-"""What the commands have in common with which a person sees to a consumer: replay.py, dismiss.py, step_over.py."""
+"""What the commands have in common with which a person sees to a service.
+
+They are replay.py, dismiss.py, step_over.py and forgotten.py.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any, NamedTuple
 
 import services
 from services.chassis.data.database import Database
+from services.chassis.data.schema import migrations_folder
 from services.chassis.events.handling import Subscription
 from services.chassis.process import telemetry
 from services.chassis.process.settings import ConfigurationError, Settings
@@ -38,13 +42,26 @@ async def open_consumer(consumer: str, *required: str) -> AsyncIterator[Opened]:
     Raises:
         ConfigurationError: no service has such a consumer, or a setting is missing.
     """
+    service, subscription = _find(consumer)
+    async with open_service(service, *required) as (database, clock, settings):
+        yield Opened(database, subscription, clock, settings)
+
+
+@asynccontextmanager
+async def open_service(service: str, *required: str) -> AsyncIterator[tuple[Database, Clock, Settings]]:
+    """With the settings of the service. `required` as `open_consumer` takes it.
+
+    Raises:
+        ConfigurationError: there is no such service, or a setting is missing.
+    """
     settings = Settings.load()
     settings.require("database_url", "worker_database_url", *required)
-    service, subscription = _find(consumer)
+    if not migrations_folder(service).is_dir():
+        raise ConfigurationError(f"no service is called {service}")
     telemetry.configure_logging(service)
     database = Database.open(settings, service)
     try:
-        yield Opened(database, subscription, clock_from(settings), settings)
+        yield database, clock_from(settings), settings
     finally:
         await database.dispose()
 

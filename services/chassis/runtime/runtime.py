@@ -38,6 +38,7 @@ from services.chassis.events.handling import Subscription
 from services.chassis.events.hearing import Faults, Hearing
 from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.events.relay import run_relay
+from services.chassis.events.restore_watch import run_restore_watch
 from services.chassis.events.signatures import EventKey, EventKeys
 from services.chassis.events.watch import run_watch
 from services.chassis.process import telemetry
@@ -214,6 +215,7 @@ class Runtime:
             "clock": watch_clock(self.clock, self._quiet, self.work_due),
             "health": self._watch_health(health),
             "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),
+            "restore": run_restore_watch(self.database, self.js, self.name, self.event_keys, self._quiet, self.alarms),
             "boot": run_boot_watch(
                 partial(Database.open, self.settings, self.name), self.settings, self._quiet, self.alarms
             ),

@@ -13,6 +13,7 @@ from realco.compliance.v1 import notary_pb2 as pb
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data.approval_policy import decide_terms_of
+from services.chassis.data.restores import check_restore_seen
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.approval import VALIDITY
@@ -67,8 +68,9 @@ async def record_approval(
 
     Raises:
         ContentChanged, MakerSessionEnded, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker,
-        InsufficientUserAuthentication
+        InsufficientUserAuthentication, RestoreNotSeen
     """
+    await check_restore_seen(tx)
     principal, movement = current_principal(), read_movement(request.movement)
     person, subject, terms = principal.person, build_subject(movement), _decide_terms(tx, movement)
     said = await lock_statements(tx, movement.kind, movement.resource_id)

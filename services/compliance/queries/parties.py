@@ -17,6 +17,7 @@ from services.chassis.data.approval_policy import policy_of
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
 from services.chassis.data.reads import Reader, Source
+from services.chassis.data.restores import check_restore_seen
 from services.chassis.data.transaction import Tx
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
@@ -107,8 +108,14 @@ async def list_party_persons(tx: Tx, request: pb.ListPartyPersonsRequest, now: d
 async def list_parties_of_person(
     reader: Reader, request: persons_pb2.ListPartiesOfPersonRequest, now: datetime
 ) -> persons_pb2.ListPartiesOfPersonResponse:
-    """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money."""
+    """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money.
+
+    Whoever counts a yes asks about former parties, too. It raises RestoreNotSeen then: in records that were restored,
+    somebody may act for a party, or be signed in, of whom that was taken away.
+    """
     principal = current_principal()
+    if request.include_former:
+        await check_restore_seen(reader)
     ended_at = await check_session_of(reader, principal, now)
     person = normalize_person(request.person_id)
     if person != principal.person:

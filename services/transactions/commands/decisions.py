@@ -10,6 +10,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
+from services.chassis.data.restores import check_restore_seen
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
@@ -193,7 +194,9 @@ async def confirm_transaction(
         EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange,
         CurrencyMismatch, InvalidField, BankReferenceUsed
         MakerSessionEnded: a thief announced it, perhaps, or said how much comes.
+        RestoreNotSeen
     """
+    await check_restore_seen(tx)
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_confirm(row, person, facts.announcer_parties)
     check_beneficiary(facts.beneficiary_party_ids, facts.parties)

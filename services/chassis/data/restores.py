@@ -1,0 +1,171 @@
+"""What a restored database has forgotten, and who looked through it.
+
+The owner alone says that a database was restored (migrate.py). What it lacks is found in the service's own stream
+(events/restore_watch.py). Who looked through it is said at a console (events/forgotten.py), of one incarnation: what
+was said in another one counts for nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from services.chassis.data.guards import Op
+from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Reader, Source, compile_for_all, fetch_rows
+from services.chassis.data.retention import OUTBOX_DAYS
+from services.chassis.data.seals import keep_sealed, seal_of
+from services.chassis.data.sql import build_rows
+from services.chassis.data.tables import forgotten_events, incarnation, seen_restores
+from services.chassis.data.transaction import Tx
+from services.chassis.values.explanation import Explanation
+from services.chassis.values.ids import uuid7
+from services.chassis.values.restore import RESTORED_DAYS, Restore, check_seen, explain_restore
+
+_f, _seen = forgotten_events.c, seen_restores.c
+_LIVING = sa.cast(incarnation.c.incarnation, sa.Text)
+_FIND = (
+    sa.select(
+        seen_restores,
+        _LIVING.label("living"),
+        incarnation.c.begun_at,
+        (incarnation.c.begun_at > sa.func.now() - sa.text(f"interval '{RESTORED_DAYS} days'")).label("is_recent"),
+    )
+    .select_from(sa.outerjoin(incarnation, seen_restores, _seen.incarnation == _LIVING))
+    .where(incarnation.c.is_restored)
+    .order_by(_seen.seen_at, _seen.seen_id)
+)
+_FIND_TEXT, _ = compile_for_all(_FIND)
+_COUNT = Read(
+    sa.select(_f.event_type, sa.func.count(sa.distinct(_f.event_id)).label("number"))
+    .where(is_mine(forgotten_events), _f.incarnation == sa.bindparam("of_incarnation"))
+    .group_by(_f.event_type)
+    .order_by(sa.desc("number"), _f.event_type)
+)
+# An event is in the outbox for OUTBOX_DAYS; a day of these is for the clocks. Of an older one its aggregate's last
+# number says whether it was there. When a row was written says the database: none that is added now hides anything.
+_FIND_MISSING = f"""
+SELECT told.place FROM unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::text[], $5::bigint[])
+    WITH ORDINALITY AS told (org_id, event_id, made_at, aggregate_id, aggregate_version, place)
+WHERE NOT EXISTS (
+    SELECT FROM public.outbox o, public.incarnation
+    WHERE o.org_id = told.org_id AND o.event_id = told.event_id AND o.created_at < begun_at)
+  AND (told.made_at > now() - interval '{OUTBOX_DAYS - 1} days' OR NOT EXISTS (
+    SELECT FROM public.aggregate_versions v
+    WHERE v.org_id = told.org_id AND v.aggregate_id = told.aggregate_id AND v.version >= told.aggregate_version))
+ORDER BY told.place
+"""  # noqa: S608  # all of it stands here
+
+
+async def find_restore(source: Source) -> Restore | None:
+    """The restore that this incarnation of the database began with; None where it began with none."""
+    if isinstance(source, Reader):
+        rows: Sequence[Any] = build_rows(await source.send(_FIND_TEXT, ()))
+    else:
+        rows = (await source.execute(_FIND)).all()
+    if not rows:
+        return None
+    living, begun_at, is_recent = rows[0].living, rows[0].begun_at, rows[0].is_recent
+    said = keep_sealed(source, seen_restores, [row for row in rows if row.seen_id is not None])
+    seen = (said[0].person, said[0].seen_at) if said else ()
+    return Restore(living, begun_at, is_recent, *seen)
+
+
+async def check_restore_seen(source: Source) -> None:
+    """Whether by these records somebody may say yes. Raises: RestoreNotSeen."""
+    check_seen(await find_restore(source))
+
+
+async def explain_recent_restore(source: Source) -> list[Explanation]:
+    """For whoever decides in the caller's organization; nothing where there was no restore lately."""
+    restore = await find_restore(source)
+    if restore is None or (restore.is_seen and not restore.is_recent):
+        return []
+    rows = await fetch_rows(source, _COUNT, of_incarnation=restore.incarnation)
+    return [explain_restore(restore, [(row.event_type, row.number) for row in rows])]
+
+
+async def list_missing(tx: Tx, told: Sequence[tuple[str, uuid.UUID, datetime, str, int]]) -> list[int]:
+    """The places of those events that the database does not have and had not forgotten by itself, either.
+
+    Args:
+        told: Of each event the organization, its id, when that was made, the aggregate and its number.
+    """
+    columns = [list(column) for column in zip(*told, strict=True)]
+    return [row["place"] - 1 for row in await tx.driver.fetch(_FIND_MISSING, *columns)] if told else []
+
+
+async def note_forgotten(tx: Tx, found: Sequence[Mapping[str, Any]]) -> None:
+    """Keeps events that are missing.
+
+    Args:
+        found: The columns of each, but for its id here and its seal.
+    """
+    rows = [{"forgotten_id": str(uuid7()), **each} for each in found]
+    if rows:
+        sealed = [row | {"seal": seal_of(tx, forgotten_events, row)} for row in rows]
+        await tx.execute(sa.insert(forgotten_events), sealed)
+
+
+async def count_forgotten(tx: Tx, of_incarnation: str) -> int:
+    """How many events of all organizations are known to be missing."""
+    count = sa.select(sa.func.count(sa.distinct(_f.event_id))).where(_f.incarnation == of_incarnation)
+    return int(await tx.scalar(count) or 0)
+
+
+async def list_forgotten(tx: Tx, of_incarnation: str) -> list[Any]:
+    """The missing events of all organizations, each once, in the order of the stream."""
+    query = sa.select(forgotten_events).where(_f.incarnation == of_incarnation)
+    rows = keep_sealed(tx, forgotten_events, await tx.execute(query.order_by(_f.stream_sequence, _f.forgotten_id)))
+    return list({row.event_id: row for row in rows}.values())
+
+
+async def record_restore_seen(tx: Tx, restore: Restore, forgotten_count: int, *, person: str, now: datetime) -> None:
+    """From now on a yes counts."""
+    values = {
+        "seen_id": str(uuid7()),
+        "incarnation": restore.incarnation,
+        "person": person,
+        "forgotten_count": forgotten_count,
+        "seen_at": now,
+    }
+    await tx.execute(sa.insert(seen_restores).values(**values, seal=seal_of(tx, seen_restores, values)))
+
+
+RESTORE_TABLES = (forgotten_events.name, seen_restores.name)
+
+
+def create_restore_tables(op: Op) -> None:
+    """What the first step of every service's database makes of this (steps.py)."""
+    op.create_table(
+        "forgotten_events",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("forgotten_id", sa.Text(), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("event_type", sa.Text(), nullable=False),
+        sa.Column("aggregate_id", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("stream_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.PrimaryKeyConstraint("org_id", "forgotten_id"),
+    )
+    columns = ["org_id", "incarnation", "event_type"]
+    op.create_index("forgotten_events_incarnation", "forgotten_events", columns, unique=False)
+    op.create_table(
+        "seen_restores",
+        sa.Column("seen_id", sa.Text(), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("forgotten_count", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.PrimaryKeyConstraint("seen_id"),
+    )
+    op.create_index("seen_restores_incarnation", "seen_restores", ["incarnation"], unique=False)

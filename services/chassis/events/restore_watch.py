@@ -1,0 +1,228 @@
+"""After a restore: finds in the service's own stream what it told before and its database does not have.
+
+- Only what the service has signed counts, so nobody else who writes into the stream makes a loss up. To hide one, they
+  would have to take messages out of it: that is a gap, and nothing passes for looked through.
+- What another incarnation told is looked for in the outbox by its id. One that is older than the outbox remembers is
+  missing if its number is beyond its aggregate's last one.
+- How far the stream was looked through is a position of this incarnation, moved in the transaction that keeps what was
+  found. So several processes look through it together, and each loss is kept once.
+
+As long as nobody said that they have seen what is missing (forgotten.py), no yes counts, and an alarm says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import nats.errors
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+from nats.js import JetStreamContext
+from nats.js.errors import Error as JetStreamError
+from realco.type.v1.event_pb2 import EventMeta
+
+from services.chassis.calls.wire import from_timestamp
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_transient
+from services.chassis.data.positions import OutOfTurn, begin_position, move_position, set_position, take_position
+from services.chassis.data.restores import count_forgotten, find_restore, list_missing, note_forgotten
+from services.chassis.data.seals import NotSealed
+from services.chassis.events import streams
+from services.chassis.events.signatures import EventKeys, NotProven
+from services.chassis.events.stored import stream_of_area
+from services.chassis.process.health import Alarms, note_alarm
+from services.chassis.process.loops import repeat_work, wait_for_any
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import Unavailable
+from services.chassis.values.position import Position
+from services.chassis.values.restore import Restore
+
+# Under this name stands how far the service has looked through its own stream.
+CONSUMER = "forgotten_events"
+ALARM = "restore"
+LOOK_SECONDS, REMIND_SECONDS = 15.0, 60.0
+_READ_MAX, _PAUSE_SECONDS = 256, 0.1
+_META = 1  # every event's field of it: a contract test holds that
+
+
+class NotLookedThrough(Exception):
+    """The stream could not be looked through to its end; the message says why."""
+
+
+class _Told(NamedTuple):
+    """An event that this service told in another incarnation."""
+
+    message: streams.Heard
+    meta: EventMeta
+    event_id: uuid.UUID
+
+
+async def look_through(
+    database: Database, js: JetStreamContext, area: str, keys: EventKeys, restore: Restore, after: int | None = None
+) -> None:
+    """Keeps what is missing, up to where the stream ends now.
+
+    Args:
+        after: Begins after that message at the earliest: a person says that those before it are lost.
+
+    Raises:
+        NotLookedThrough: it has a gap, or cannot be read now.
+    """
+    stream = stream_of_area(area).name
+    try:
+        info = await streams.fetch_stream(js, stream)
+        if info is None:
+            raise NotLookedThrough("the stream is missing")
+        await _begin(database, stream, info, after)
+        async with streams.Reader(js, stream) as reader:
+            while True:
+                position = await _begin(database, stream, info)
+                if position.stream_sequence >= info["state"]["last_seq"]:
+                    return
+                messages = await reader.read(position.stream_sequence, _READ_MAX, position.stored_at)
+                if not messages:
+                    raise NotLookedThrough("the stream ends earlier than it said")
+                told = await _list_told_before(messages, area, keys, restore.incarnation)
+                if not await _keep_missing(database, stream, position, messages[-1], told, restore):
+                    await asyncio.sleep(_PAUSE_SECONDS)
+    except streams.Gap as gap:
+        raise NotLookedThrough(f"the stream {gap}") from None
+    except NotSealed as moved:
+        raise NotLookedThrough(str(moved)) from None
+    except (nats.errors.Error, JetStreamError, TimeoutError, Unavailable) as error:  # the last: no keys to check with
+        raise NotLookedThrough(f"it cannot be read or checked now: {type(error).__name__}") from None
+
+
+async def _begin(database: Database, stream: str, info: Any, after: int | None = None) -> Position:
+    """How far the stream was looked through; not less than `after`, if that is given."""
+    created, first, last = info["created"], info["state"]["first_seq"], info["state"]["last_seq"]
+    async with database.begin_for_all() as tx:
+        found = await begin_position(tx, CONSUMER, stream, created, max(0, first - 1), last, frozenset())
+        assert found is not None, "it was begun just now"
+        if after is not None and found.stream_sequence < after <= last:
+            await set_position(tx, CONSUMER, stream, created, after, frozenset())
+    return found
+
+
+async def _list_told_before(messages: Sequence[streams.Heard], area: str, keys: EventKeys, living: str) -> list[_Told]:
+    """Those of the messages that this service told in another incarnation than the living one."""
+    told = []
+    for message in messages:
+        if streams.area_of(message.subject) != area:
+            continue
+        try:
+            await keys.check(message.subject, message.headers, message.data)
+        except NotProven:
+            continue
+        if (meta := _read_meta(message.data)) is not None and meta.incarnation != living:
+            told.append(_Told(message, meta, uuid.UUID(meta.event_id)))
+    return told
+
+
+def _read_meta(data: bytes) -> EventMeta | None:
+    """The envelope of an event, whichever it is: a release that was restored as well may not know it."""
+    try:
+        fields: Any = UnknownFieldSet(Empty.FromString(data))  # its stubs know no iteration
+        return next((EventMeta.FromString(each.data) for each in fields if each.field_number == _META), None)
+    except (DecodeError, TypeError):
+        return None
+
+
+async def _keep_missing(
+    database: Database, stream: str, position: Position, last: streams.Heard, told: Sequence[_Told], restore: Restore
+) -> bool:
+    """False where another process is at it, or has been there."""
+    async with database.begin_for_all() as tx:
+        try:
+            await take_position(tx, CONSUMER, stream, position)
+        except OutOfTurn:
+            return False
+        asked = [
+            (each.meta.org_id, each.event_id, _made_at(each.event_id), each.meta.aggregate_id, version)
+            for each in told
+            for version in [each.meta.aggregate_version]
+        ]
+        missing = [told[place] for place in await list_missing(tx, asked)]
+        await note_forgotten(tx, [_to_row(each, restore) for each in missing])
+        moved = replace(position, stream_sequence=last.sequence, stored_at=last.stored_at)
+        await move_position(tx, CONSUMER, stream, moved)
+    return True
+
+
+def _made_at(event_id: uuid.UUID) -> datetime:
+    """By the clock of the process that made it: an event's id begins with that (values/ids.py)."""
+    return datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)
+
+
+def _to_row(each: _Told, restore: Restore) -> dict[str, Any]:
+    return {
+        "org_id": each.meta.org_id,
+        "incarnation": restore.incarnation,
+        "event_id": str(each.event_id),
+        "event_type": streams.event_type_of(each.message.subject),
+        "aggregate_id": each.meta.aggregate_id,
+        "actor": each.meta.actor,
+        "occurred_at": from_timestamp(each.meta.occur_time),
+        "stream_sequence": each.message.sequence,
+    }
+
+
+async def run_restore_watch(
+    database: Database,
+    js: JetStreamContext,
+    area: str,
+    keys: EventKeys,
+    stop: asyncio.Event,
+    alarms: Alarms,
+    look_seconds: float = LOOK_SECONDS,
+) -> None:
+    """Looks until somebody has seen what is missing, or `stop` is set. `alarms` says that nobody has."""
+
+    async def watch() -> None:
+        said_at = 0.0
+        while not stop.is_set():
+            try:
+                found = await _look(database, js, area, keys)
+            except Exception as unknown:
+                if not is_transient(unknown):
+                    raise
+                log.info("restore_not_checked", error=type(unknown).__name__)
+                await wait_for_any(stop, seconds=look_seconds)
+                continue
+            note_alarm(alarms, ALARM, found)
+            if not found:
+                await wait_for_any(stop, seconds=None)
+                return
+            if time.monotonic() - said_at >= REMIND_SECONDS:
+                said_at = time.monotonic()
+                log.error("restore_not_seen", found=found)
+            await wait_for_any(stop, seconds=look_seconds)
+
+    await repeat_work(f"restore:{area}", stop, watch, alarms)
+
+
+async def _look(database: Database, js: JetStreamContext, area: str, keys: EventKeys) -> str:
+    """What nobody has seen, with the command; empty where there is nothing."""
+    async with database.begin_for_all() as tx:
+        restore = await find_restore(tx)
+    if restore is None or restore.is_seen:
+        return ""
+    so_far = ""
+    try:
+        await look_through(database, js, area, keys, restore)
+    except NotLookedThrough as why:
+        log.warning("stream_not_looked_through", why=str(why))
+        so_far = " so far"
+    async with database.begin_for_all() as tx:
+        count = await count_forgotten(tx, restore.incarnation)
+    return (
+        f"{count} events of before are missing{so_far}, no yes counts until somebody looked:"
+        f" python -m services.chassis.events.forgotten {area} --seen-by NAME"
+    )

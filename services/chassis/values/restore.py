@@ -1,0 +1,94 @@
+"""That the records by which somebody decides were restored: what they lack, and who looked through that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.chassis.values.errors import Unavailable
+from services.chassis.values.explanation import HOUSE_RULE, Explanation, spell_gate
+from services.chassis.values.text import quote
+from services.chassis.values.times import write_time
+
+# For how long whoever decides is told of a restore: by then what was missing has been done again, or is known.
+RESTORED_DAYS = 30
+KINDS_TOLD_MAX = 20
+RULE = "RESTORED"
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """The restore that the incarnation of a database began with.
+
+    Args:
+        is_recent: It was less than RESTORED_DAYS ago, by the database's clock.
+        seen_by: Who said first that they had looked through what it forgot, and when.
+    """
+
+    incarnation: str
+    begun_at: datetime
+    is_recent: bool
+    seen_by: str | None = None
+    seen_at: datetime | None = None
+
+    @property
+    def is_seen(self) -> bool:
+        return self.seen_by is not None
+
+
+class RestoreNotSeen(Unavailable):
+    """Nobody has looked through what the restored records lack. Once an operator has, the same request counts."""
+
+    reason = "RESTORE_NOT_SEEN"
+    retry_after_seconds = 60
+
+    def __init__(self, restored_at: datetime | None) -> None:
+        super().__init__(
+            "Records were restored from a backup: no yes counts before an operator has looked through what they lack"
+            " (docs/operations.md, After a restore). You may say no.",
+            restore_time=restored_at,
+        )
+
+
+def check_seen(restore: Restore | None) -> None:
+    """Raises: RestoreNotSeen."""
+    if restore is not None and not restore.is_seen:
+        raise RestoreNotSeen(restore.begun_at)
+
+
+def explain_restore(restore: Restore, forgotten: Sequence[tuple[str, int]]) -> Explanation:
+    """For whoever decides by restored records.
+
+    Args:
+        forgotten: Of the organization, the types of events that are not in them, each with how many: most first.
+    """
+    count = sum(number for _, number in forgotten)
+    what = f"{count:,} events of before are not in them" if count else "no event of before is known to be missing"
+    seen = (
+        f"{quote(restore.seen_by)} looked through what is missing"
+        if restore.seen_by
+        else "nobody has looked through it yet"
+    )
+    told = [(_name(event_type), f"{number:,}") for event_type, number in forgotten[:KINDS_TOLD_MAX]]
+    if rest := forgotten[KINDS_TOLD_MAX:]:
+        told.append((f"{len(rest)} other kinds", f"{sum(number for _, number in rest):,}"))
+    operands = [("restored", write_time(restore.begun_at)), *told]
+    if restore.seen_by is not None and restore.seen_at is not None:
+        operands += [("looked through by", restore.seen_by), ("looked through at", write_time(restore.seen_at))]
+    return Explanation(
+        f"The records of this service were restored from a backup: {what}; {seen}.",
+        RULE,
+        (*operands, spell_gate(restore.is_seen)),
+        HOUSE_RULE,
+    )
+
+
+def keeps_from_yes(explanations: Iterable[Explanation]) -> bool:
+    """Whether one of them says that no yes counts, since nobody has looked through what a restore forgot."""
+    return any(each.rule == RULE and spell_gate(False) in each.operands for each in explanations)
+
+
+def _name(event_type: str) -> str:
+    """`realco.escrow.v1.HoldPlaced` -> `HoldPlaced`."""
+    return event_type.rpartition(".")[2]
