@@ -24,6 +24,7 @@ from services.chassis.data.tables import seen_restores
 from services.chassis.events.forgotten import list_and_record
 from services.chassis.events.restore_watch import NotLookedThrough, look_through, run_restore_watch
 from services.chassis.values.clock import SystemClock
+from services.chassis.values.errors import Unavailable
 from services.chassis.values.restore import RestoreNotSeen
 from tests.support import chassis, servers
 from tests.support.approval_desk import CHECKER, Desk, S
@@ -287,3 +288,19 @@ async def test_an_event_that_a_login_adds_to_the_outbox_after_the_restore_is_mis
             {"org": org, "event_id": lost.meta.event_id},
         )
     assert await find_names(database, js, keys) == ["lost"]
+
+
+async def test_what_was_approved_before_the_backup_is_done_once_somebody_has_looked(desk, js, urls, keys):
+    approval = await desk.ask()
+    desk.deed.raises = Unavailable("It is away.")
+    with pytest.raises(Unavailable):
+        await desk.grant(approval)
+    desk.deed.raises = None
+    async with restored_to_here(urls):
+        pass
+    for has_looked in (False, True):
+        if has_looked:
+            await see(desk.database, js, keys)
+        await desk.make_due()
+        await desk.jobs["resume_approvals"].run()
+        assert await desk.notes() == (["captured hold_1"] if has_looked else [])

@@ -88,3 +88,34 @@ async def test_after_a_restore_of_transactions_nobody_confirms_a_wire_before_som
         pass
     with pytest.raises(RestoreNotSeen):
         await arrivals.confirm(service, wire)
+
+
+async def test_after_a_restore_of_transactions_no_payment_is_sent_before_somebody_has_looked(
+    service_urls, js, tmp_path
+):
+    urls = await service_urls("transactions")
+    service = TransactionsHarness(open_database(urls, "transactions"))
+    payout = await service.payout()
+    async with restored_to_here(urls):
+        pass
+    await service.work(hurried=True)
+    assert service.bank.payments == {}
+    await see(service, "transactions", js, tmp_path)
+    await service.work(hurried=True)
+    assert [each.reference for each in service.bank.payments.values()] == [payout.transaction_id]
+
+
+async def test_after_a_restore_of_distributions_nothing_that_was_approved_before_is_executed_before_somebody_has_looked(
+    service_urls, js, tmp_path
+):
+    urls = await service_urls("distributions")
+    service = DistributionsHarness(open_database(urls, "distributions"))
+    offering = await service.closed_offering(("inv-001", 60_000), ("inv-002", 30_000))
+    service.deposit(offering, 20_000)
+    approved = await service.approved(offering, 20_000)
+    async with restored_to_here(urls):
+        pass
+    with pytest.raises(RestoreNotSeen):
+        await service.execute(approved)
+    await see(service, "distributions", js, tmp_path)
+    assert (await service.execute(approved)).status == dpb.Distribution.QUEUED

@@ -15,6 +15,7 @@ from services.chassis.approvals.writer import ApprovalWriter
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.once import is_decision, was_decided
 from services.chassis.data.operations import Operations, do_whole
+from services.chassis.data.restores import check_restore_seen
 from services.chassis.values.approval import Approval, Status, check_content, hash_content
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch
@@ -67,11 +68,12 @@ class Executions:
         """What is not done may have become something else since the yes. What a crash left done is done, and so is what
         another worker does just now: then it only looks like something else.
 
-        Raises: ContentOutdated, or why that cannot be said.
+        Raises: ContentOutdated, or why that cannot be said; RestoreNotSeen.
         """
         database = self._operations.database
         if await was_decided(database, request):
             return
+        await check_restore_seen(database.reader)
         try:
             await self._requests.compare(approved, self._operations.clock.now())
         except DomainError:

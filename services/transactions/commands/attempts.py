@@ -15,6 +15,7 @@ from realco.distributions.v1.offerings_pb2 import Investment
 
 from services.chassis.calls.wire import from_enum
 from services.chassis.data.reads import Source
+from services.chassis.data.restores import find_restore
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
@@ -32,6 +33,7 @@ from services.transactions.commands.inflow import (
     check_commitment,
     check_escrow_account,
 )
+from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import NATURAL_PERSONS, check_usable
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT
@@ -39,12 +41,16 @@ from services.transactions.store.bank_accounts import find_bank_account
 
 
 async def ask_about_attempts(
-    peers: Peers, rows: Sequence[Transaction], now: datetime
+    dependencies: Dependencies, rows: Sequence[Transaction], now: datetime
 ) -> tuple[dict[str, DomainError], set[str]]:
     """What is refused by now, by the id of the transaction; and the ids of those that wait.
 
-    Nobody answers about them, or their escrow account is frozen.
+    Nobody answers about them, or their escrow account is frozen. All wait where the database was restored and nobody
+    has looked: an account that was deleted since the backup is there again.
     """
+    restore, peers = await find_restore(dependencies.database.reader), dependencies.peers
+    if restore is not None and not restore.is_seen:
+        return {}, {row.transaction_id for row in rows}
     contributions = [row for row in rows if row.type in CONTRIBUTIONS]
     refusals: dict[str, DomainError] = {}
     unanswered: set[str] = set()

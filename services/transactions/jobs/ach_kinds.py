@@ -13,17 +13,17 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from services.chassis.data.restores import find_restore
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.invariant import require_present
-from services.transactions.clients import Peers
 from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
 from services.transactions.commands.bank_accounts import block_altered_account, forbid_bank_account
 from services.transactions.commands.reversal_outcomes import fail_reversal
 from services.transactions.commands.settlement import try_to_follow
-from services.transactions.dependencies import ACTOR
+from services.transactions.dependencies import ACTOR, Dependencies
 from services.transactions.domain.ach import (
     AchEntry,
     Due,
@@ -247,15 +247,22 @@ async def list_known(tx: Tx, entries: Sequence[AchEntry]) -> dict[str, Transacti
 
 
 async def ask_about(
-    peers: Peers, entries: Sequence[AchEntry], known: Mapping[str, Transaction], settles_on: date, now: datetime
+    dependencies: Dependencies,
+    entries: Sequence[AchEntry],
+    known: Mapping[str, Transaction],
+    settles_on: date,
+    now: datetime,
 ) -> Facts:
-    """What other services say of those that are asked about.
+    """What other services say of those that are asked about. After a restore all wait until somebody has looked.
 
     Args:
         settles_on: When what leaves now settles.
     """
+    restore = await find_restore(dependencies.database.reader)
+    if restore is not None and not restore.is_seen:
+        return Facts(known, {}, {each.transaction_id for each in entries if each.transaction_id}, settles_on)
     ids = dict.fromkeys(each.transaction_id or "" for each in entries if KINDS[type(each)].asks_others)
-    refusals, unanswered = await ask_about_attempts(peers, [known[each] for each in ids if each in known], now)
+    refusals, unanswered = await ask_about_attempts(dependencies, [known[each] for each in ids if each in known], now)
     return Facts(known, refusals, unanswered, settles_on)
 
 

@@ -49,7 +49,7 @@ async def _find_refusal(dependencies: Dependencies, row: Transaction) -> DomainE
 
     What would only wait, for nobody answers or its escrow account is frozen, goes on waiting for its payer.
     """
-    refusals, waiting = await ask_about_attempts(dependencies.peers, [row], dependencies.clock.now())
+    refusals, waiting = await ask_about_attempts(dependencies, [row], dependencies.clock.now())
     if row.transaction_id in waiting:
         return None
     if row.transaction_id in refusals:

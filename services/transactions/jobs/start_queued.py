@@ -34,7 +34,7 @@ async def start_queued(dependencies: Dependencies) -> int:
 
 async def _start_rows(dependencies: Dependencies, org_id: str, rows: Sequence[Transaction]) -> None:
     with acting_as(service_principal(NAME, org_id)):
-        refusals, unanswered = await ask_about_attempts(dependencies.peers, rows, dependencies.clock.now())
+        refusals, unanswered = await ask_about_attempts(dependencies, rows, dependencies.clock.now())
         answered = [row for row in rows if row.transaction_id not in unanswered]
         commitments, unknown = await ask_about_commitments(dependencies.peers, answered)
         async with dependencies.database.begin() as tx:

@@ -104,7 +104,7 @@ async def _ask_again(
     found: dict[tuple[str, str], NotOrdered | OutcomeUnknown] = {}
     for org_id, rows in group_by_organization(late).items():
         with acting_as(service_principal(NAME, org_id)):
-            refusals, unanswered = await ask_about_attempts(dependencies.peers, rows, now)
+            refusals, unanswered = await ask_about_attempts(dependencies, rows, now)
         found |= {(org_id, each): NotOrdered(refusal) for each, refusal in refusals.items()}
         found |= {(org_id, each): OutcomeUnknown("nobody says whether it is wanted") for each in unanswered}
     return found

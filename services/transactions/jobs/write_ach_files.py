@@ -135,7 +135,7 @@ async def _make_file(
         due = await list_due(tx, waiting, departure.before, now, asks_first=asks_first)
         known = await list_known(tx, [each.entry for each in due])
     settles_on = find_effective_day(now.date()) if departure.window is None else departure.window.settles_at.date()
-    facts = await ask_about(dependencies.peers, [each.entry for each in due], known, settles_on, now)
+    facts = await ask_about(dependencies, [each.entry for each in due], known, settles_on, now)
     failures = {each.entry.ach_entry_id: each.failure for each in due}
     async with dependencies.database.begin() as tx:
         await ach.lock_files(tx)
@@ -250,7 +250,7 @@ async def _leave_out_unwanted(
     now = dependencies.clock.now()
     async with dependencies.database.begin() as tx:
         known = await list_known(tx, entries)
-    facts = await ask_about(dependencies.peers, entries, known, find_day_of_file(file, now), now)
+    facts = await ask_about(dependencies, entries, known, find_day_of_file(file, now), now)
     of_frozen = {each for each, refusal in facts.refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
     if altered := sum(map(facts.is_altered, entries)):
         cause = f"{altered} of its {len(entries)} payments are not as they were ordered."

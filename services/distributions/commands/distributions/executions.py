@@ -13,6 +13,7 @@ from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.wire import from_enum
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
+from services.chassis.data.restores import check_restore_seen
 from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.etags import check_etag
@@ -106,7 +107,10 @@ async def execute_distribution(
 
     What escrow would refuse is refused here while nothing has changed: a declaration that escrow refuses fails the
     distribution for good, and two persons begin again.
+
+    Raises, among what its checks do: RestoreNotSeen: what was executed since the backup may have outdated it.
     """
+    await check_restore_seen(tx)
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     check_may_execute(offering, distribution, now)
