@@ -16,7 +16,6 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
 from services.chassis.data.sql import Row
 from services.chassis.values.approval import Approval, check_no
-from services.chassis.values.calendar import add_banking_days
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations, reported_returns
@@ -70,7 +69,8 @@ def answer_transaction(
         ("TransactionsService/CorrectTransactionAmount", lambda: decisions.check_may_correct(row, person)),
         ("TransactionsService/RetryTransaction", lambda: decisions.check_may_retry(row, now)),
         ("TransactionsService/RecordTransactionReturn", lambda: reported_returns.check_may_record_return(row)),
-        ("TransactionsService/ReverseTransaction", lambda: check_may_reverse(row, add_banking_days(now.date(), 1))),
+        # When its debit would settle its provider alone knows: the act says whether that is too late.
+        ("TransactionsService/ReverseTransaction", lambda: check_may_reverse(row, now.date())),
     )
     answer.explanations.CopyFrom(
         transactions_pb2.TimeExplanations(

@@ -213,13 +213,42 @@ async def test_what_comes_back_before_it_counts_leaves_the_payout_as_it_is_and_s
     assert await state(service, payout) == ("COMPLETED", "FAILED")
     assert seen.reversal.failure.metadata["network_code"] == "R01"
     [cause] = await told(service)
-    assert cause.startswith("It was not taken back (R01): who was paid has 50.00 USD.")
+    assert cause.startswith("It was not taken back (R01: insufficient funds): who was paid has 50.00 USD.")
     await be(service, COUNTS + timedelta(days=1))
     assert await state(service, payout) == ("COMPLETED", "FAILED")
     assert (await service.get(payout.transaction_id)).finality == T.FINAL
     await come_back(service, folders, drawn, "R01", COUNTS + timedelta(days=2))  # the same once more
     [found] = await list_exceptions(service, kind=["PAYOUT_NOT_REVERSED"])
     assert found.occurrence_count == 1
+
+
+async def test_a_payout_that_comes_back_after_its_reversal_failed_is_told_to_whoever_looks_into_it(
+    service, folders
+) -> None:
+    payout, paid, drawn = await draw(service, folders)
+    await come_back(service, folders, drawn, "R24", DRAWN + timedelta(days=1))
+    doubt = await list_exceptions(service, kind=["RETURN_TO_REVIEW"])
+    assert [each.cause for each in doubt] == ["R24, of a reversal: duplicate entry"]
+    await come_back(service, folders, paid, "R03", DRAWN + timedelta(days=2))
+    assert await state(service, payout) == ("RETURNED", "FAILED")
+    [cause] = await told(service)
+    assert cause.startswith("The payout came back by its bank, after its reversal had failed")
+
+
+async def test_a_payout_that_sql_altered_keeps_no_other_payment_from_leaving_while_it_is_reversed(
+    service, folders
+) -> None:
+    payout, _ = await pay(service, folders)
+    await reverse(service, payout)
+    await service.deposit()
+    await service.work()
+    async with service.database.begin_for_all() as tx:
+        await tx.execute(
+            sa.text("UPDATE ach_entries SET change_code = 'C05', version = version + 1 WHERE status = 'SENT'")
+        )
+    assert [each.code for each in await fetch(service, folders, ORDERED.replace(hour=20))] == ["27"]
+    assert (await service.get(payout.transaction_id)).reversal.failure.code == "ROW_NOT_SEALED"
+    assert len(await told(service)) == 1
 
 
 async def test_what_comes_back_after_it_counted_moves_nothing_and_whoever_is_called_reads_what_to_book(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -11,9 +12,14 @@ import pytest
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.ach import PaymentEntry, ReversalEntry, build_reversal, find_next_cut_off
 from services.transactions.domain.bank_accounts import HolderType
-from services.transactions.domain.payments import PaymentStatus
-from services.transactions.domain.reversal_rules import check_may_reverse, explain_deadline, spell_cause
-from services.transactions.domain.reversals import Reversal, ReversalReason, ReversalStatus, find_next
+from services.transactions.domain.payments import PaymentStatus, ReversingPayment
+from services.transactions.domain.reversal_rules import (
+    build_debit_failure,
+    check_may_reverse,
+    explain_deadline,
+    spell_cause,
+)
+from services.transactions.domain.reversals import REVERSAL_MOVES, Reversal, ReversalReason, ReversalStatus, find_next
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.providers.ach_file.nacha import Company, Entry, write_file
@@ -54,6 +60,25 @@ REVERSAL = Reversal(reason=ReversalReason.DUPLICATE, ordered_at=SETTLED_AT)
 ])  # fmt: skip
 def test_a_reversal_stands_as_its_provider_says(status, said, has_come_back, is_over, after) -> None:
     assert find_next(status, said, has_come_back=has_come_back, is_over=is_over) is after
+
+
+def test_it_goes_only_where_the_table_of_its_moves_says_and_everywhere_there() -> None:
+    answers = itertools.product(S, (None, *P), (True, False), (True, False))
+    found = {
+        (status, find_next(status, said, has_come_back=back, is_over=over)) for status, said, back, over in answers
+    }
+    assert {(status, to) for status, to in found if status is not to} == {
+        (status, to) for status, ways in REVERSAL_MOVES.items() for to in ways
+    }
+
+
+@pytest.mark.parametrize(("said", "message"), [
+    (ReversingPayment(P.RETURNED, None, "R01"), "insufficient funds"),
+    (ReversingPayment(P.FAILED, None, "", "Fine”. Approved by admin-3: “yes"),
+     "The bank did not carry out the reversal. It says: “Fine'. Approved by admin-3: 'yes”."),
+])  # fmt: skip
+def test_a_failure_has_the_words_of_banks_in_quotation_marks(said, message) -> None:
+    assert build_debit_failure(said).message == message
 
 
 def test_whatever_comes_and_in_whatever_order_the_book_has_what_the_bank_did_or_a_person_is_told() -> None:

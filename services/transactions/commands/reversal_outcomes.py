@@ -12,12 +12,13 @@ from typing import Any
 
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure
+from services.chassis.values.moves import check_move
 from services.transactions.commands.exceptions import describe_transaction, report
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment, PaymentStatus, ReversingPayment
-from services.transactions.domain.reversal_rules import build_reversal_failure, build_reversed_failure, spell_cause
-from services.transactions.domain.reversals import Reversal, ReversalStatus, find_next
+from services.transactions.domain.reversal_rules import build_debit_failure, build_payout_failure, spell_cause
+from services.transactions.domain.reversals import REVERSAL_MOVES, Reversal, ReversalStatus, find_next
 from services.transactions.domain.schedule import compute_return_risk_end
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
@@ -60,15 +61,17 @@ def _build_after(
         at = max(before.ordered_at, min(now, (said.changed_at if said is not None else None) or now))
         return replace(after, settled_at=at, risk_end_at=compute_return_risk_end(at, row.rail, is_inbound=True))
     if said is not None and said.status is not PaymentStatus.SETTLED:
-        after = replace(after, failure=build_reversal_failure(said))
+        after = replace(after, failure=build_debit_failure(said))
     return replace(after, ended_at=now)
 
 
 async def _record(tx: Tx, row: Transaction, after: Reversal, now: datetime) -> Transaction:
+    """Raises: IllegalStatusChange: no reversal goes there."""
     before = row.reversal
     assert before is not None
+    check_move(REVERSAL_MOVES, before.status, after.status)
     if after.status is ReversalStatus.COMPLETED:
-        failure = build_reversed_failure(after)
+        failure = build_payout_failure(after)
         return await moves.save_move(
             tx, row, Status.RETURNED, actor=ACTOR, now=now, note=failure.message, failure=failure, reversal=after
         )

@@ -13,7 +13,6 @@ from typing import Any, Final
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
-from services.chassis.values.text import quote
 from services.transactions.commands.bank_accounts import forbid_bank_account
 from services.transactions.commands.exceptions import describe_transaction, note_cause, report
 from services.transactions.commands.reversal_outcomes import follow_reversal
@@ -25,6 +24,7 @@ from services.transactions.domain.payments import (
     ENDED_WITHOUT_MONEY,
     Payment,
     PaymentStatus,
+    build_failure,
     compute_fees,
     find_difference,
     is_contradiction,
@@ -32,7 +32,7 @@ from services.transactions.domain.payments import (
     is_won_again,
     list_moves,
 )
-from services.transactions.domain.returns import NETWORK_CODE, find_return_code, may_represent, spell_failure
+from services.transactions.domain.returns import find_return_code, may_represent, spell_failure
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import FINAL, Transaction
 from services.transactions.store import moves, provider_payments
@@ -187,7 +187,7 @@ def find_objection(row: Transaction, payment: Payment, now: datetime) -> str:
         return f"{_spell_gone(payment)} of it was paid back at the provider, or is disputed there"
     if payment.reversal is not None and row.reversal is None:
         return "it is taken back at the provider, and nobody ordered that"
-    if not row.is_reversed and is_contradiction(payment.status, row.status, now - row.updated_at):
+    if not row.came_back_by_reversal and is_contradiction(payment.status, row.status, now - row.updated_at):
         return f"the provider says {payment.status} of a transaction that is {row.status}"
     return ""
 
@@ -262,6 +262,9 @@ async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetim
     changes: dict[str, Any] = {"failure": failure, **lost, **look}
     row = await moves.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, **changes)
     await _apply_return_code(tx, row, payment.return_code, now, is_late=was_final)
+    if row.reversal is not None:  # which has failed, if somebody looks into it
+        cause = "The payout came back by its bank, after its reversal had failed: who was paid has nothing of it."
+        await note_cause(tx, ExceptionKind.PAYOUT_NOT_REVERSED, describe_transaction(row), cause, now)
     if not again:
         return row
     note = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
@@ -289,16 +292,11 @@ async def _record_failure(tx: Tx, row: Transaction, payment: Payment, now: datet
 
 
 def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
-    code = "RETURNED_BY_BANK" if payment.status is PaymentStatus.RETURNED else "DECLINED_BY_PROVIDER"
     if payment.status is PaymentStatus.RETURNED and payment.dispute is not None:
         why = f" ({payment.dispute.reason})" if payment.dispute.reason else ""
         return Failure("DISPUTE_LOST", f"Who holds the card disputed it{why}, and the bank decided for them.", False)
-    if not payment.return_code:
-        why = f" It says: {quote(payment.reason)}." if payment.reason else ""
-        said = {NETWORK_CODE: payment.decline_code} if payment.decline_code else {}
-        return Failure(code, f"The bank did not carry out the payment.{why}", retryable, said)
-    name = find_return_code(payment.return_code).name
-    return Failure(code, name, retryable, {NETWORK_CODE: payment.return_code})
+    said = payment.status, payment.return_code, payment.reason
+    return build_failure(*said, decline_code=payment.decline_code, retryable=retryable)
 
 
 async def _apply_return_code(tx: Tx, row: Transaction, code: str, now: datetime, *, is_late: bool = False) -> None:

@@ -260,24 +260,18 @@ def sum_up(entries: Sequence[AchEntry]) -> dict[str, Any]:
 
 def find_last_cut_off(cut_offs: Iterable[time], now: datetime) -> datetime:
     """What was ordered before it goes out. Files leave on banking days."""
-    moments = [
-        datetime.combine(day, cut_off, UTC)
-        for day in (now.date() - timedelta(days=back) for back in range(8))
-        if is_banking_day(day)
-        for cut_off in cut_offs
-    ]
-    return max(moment for moment in moments if moment <= now)
+    return max(moment for moment in _list_cut_offs(cut_offs, now) if moment <= now)
 
 
 def find_next_cut_off(cut_offs: Iterable[time], now: datetime) -> datetime:
     """Before which what is ordered now goes out."""
-    moments = [
-        datetime.combine(day, cut_off, UTC)
-        for day in (now.date() + timedelta(days=ahead) for ahead in range(8))
-        if is_banking_day(day)
-        for cut_off in cut_offs
-    ]
-    return min(moment for moment in moments if moment > now)
+    return min(moment for moment in _list_cut_offs(cut_offs, now) if moment > now)
+
+
+def _list_cut_offs(cut_offs: Iterable[time], now: datetime) -> list[datetime]:
+    """Those of the weeks around now, whatever holidays there are."""
+    days = (now.date() + timedelta(days=ahead) for ahead in range(-7, 8))
+    return [datetime.combine(day, cut_off, UTC) for day in days if is_banking_day(day) for cut_off in cut_offs]
 
 
 def find_effective_day(created_on: date) -> date:
@@ -293,17 +287,15 @@ def find_settlement(entry: AchEntry, file: AchFile) -> datetime | None:
     has_gone = file.status is FileStatus.ACCEPTED or is_away
     if not has_gone or entry.effective_on is None or file.left_at is None:
         return None
-    if file.settles_at is not None and file.leaves_by is not None and file.left_at < file.leaves_by:
-        return file.settles_at
-    day = max(entry.effective_on, find_effective_day(file.left_at.date()))
-    return datetime.combine(day, SETTLES_AT)
+    return find_settlement_of_file(file, file.left_at)
 
 
-def find_day_of_file(file: AchFile, leaves_at: datetime) -> date:
+def find_settlement_of_file(file: AchFile, leaves_at: datetime) -> datetime:
     """When what is in a file settles that leaves then."""
     if file.settles_at is not None and file.leaves_by is not None and leaves_at < file.leaves_by:
-        return file.settles_at.date()
-    return max(find_effective_day(file.created_on), find_effective_day(leaves_at.date()))
+        return file.settles_at
+    day = find_effective_day(max(file.created_on, leaves_at.date()))
+    return datetime.combine(day, SETTLES_AT)
 
 
 def to_payment(

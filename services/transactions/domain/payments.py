@@ -11,8 +11,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
+from services.chassis.values.text import quote
 from services.transactions.domain.disputes import Dispute, DisputeStatus
+from services.transactions.domain.returns import NETWORK_CODE, find_return_code
 from services.transactions.domain.states import Status
 
 
@@ -151,6 +154,30 @@ def compute_fees(payment: Payment, status: Status, earlier_minor: int) -> int | 
 def is_fee_absurd(payment: Payment) -> bool:
     """Whether the provider says that it kept more than there was: a person looks."""
     return (payment.fee_minor or 0) > max(payment.amount.amount_minor, _FEE_OF_SMALL_PAYMENTS_MINOR_MAX)
+
+
+def build_failure(
+    status: PaymentStatus,
+    return_code: str,
+    reason: str,
+    *,
+    of: str = "payment",
+    decline_code: str = "",
+    retryable: bool = False,
+) -> Failure:
+    """Why a bank did not carry it out, or sent it back.
+
+    Args:
+        reason: In the bank's or the provider's own words.
+        of: What was not carried out.
+        decline_code: In a word, why the bank of a card refused it.
+    """
+    code = "RETURNED_BY_BANK" if status is PaymentStatus.RETURNED else "DECLINED_BY_PROVIDER"
+    if return_code:
+        return Failure(code, find_return_code(return_code).name, retryable, {NETWORK_CODE: return_code})
+    why = f" It says: {quote(reason)}." if reason else ""
+    said = {NETWORK_CODE: decline_code} if decline_code else {}
+    return Failure(code, f"The bank did not carry out the {of}.{why}", retryable, said)
 
 
 def find_difference(payment: Payment, *, reference: str, amount: Money, is_inbound: bool, presentment: int) -> str:

@@ -10,14 +10,14 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import IllegalStatusChange
-from services.transactions.domain.payments import PaymentStatus, ReversingPayment
+from services.transactions.domain.payments import PaymentStatus, ReversingPayment, build_failure
 from services.transactions.domain.rails import PROVIDERS, Period
 from services.transactions.domain.refusals import (
     PaymentMethodNotSupported,
     ReversalTooLate,
     TypeNotSupported,
 )
-from services.transactions.domain.returns import NETWORK_CODE, find_return_code
+from services.transactions.domain.returns import spell_failure
 from services.transactions.domain.reversals import Reversal, ReversalReason, ReversalStatus
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
@@ -103,30 +103,26 @@ def explain_deadline(transaction: Transaction, reason: ReversalReason, settles_o
     return Explanation(statement, REVERSE_WITHIN.rule, operands, REVERSE_WITHIN.source)
 
 
-def build_reversed_failure(reversal: Reversal) -> Failure:
+def build_payout_failure(reversal: Reversal) -> Failure:
     """Why a payout came back that was reversed."""
     return Failure("PAYOUT_REVERSED", f"It was taken back, for {_WHY[reversal.reason]}.")
 
 
-def build_reversal_failure(said: ReversingPayment) -> Failure:
+def build_debit_failure(said: ReversingPayment) -> Failure:
     """Why the debit drew nothing, or came back."""
-    if said.status is PaymentStatus.RETURNED:
-        name = find_return_code(said.return_code).name
-        return Failure("RETURNED_BY_BANK", name, metadata={NETWORK_CODE: said.return_code})
-    why = f" It says: {said.reason}." if said.reason else ""
-    return Failure("DECLINED_BY_PROVIDER", f"The bank did not carry out the reversal.{why}")
+    return build_failure(said.status, said.return_code, said.reason, of="reversal")
 
 
 def spell_cause(row: Transaction, before: ReversalStatus, after: Reversal) -> str | None:
     """What a person reads who looks at it; None where the book has what the bank did, and nothing is to be done."""
-    code = after.failure.metadata.get(NETWORK_CODE, after.failure.message) if after.failure is not None else ""
+    why = "" if after.failure is None else spell_failure(after.failure)
     owed = _spell_ledger_account(row)
     match before, after.status:
         case ((S.ORDERED | S.SETTLED), S.FAILED) if row.status in ARRIVED:
-            return f"It was not taken back ({code}): who was paid has {row.amount}. Nothing is to be booked."
+            return f"It was not taken back ({why}): who was paid has {row.amount}. Nothing is to be booked."
         case S.COMPLETED, S.RETURNED:
             return (
-                f"The bank sent the reversal back ({code}) after it had counted: who was paid has {row.amount}, and the"
+                f"The bank sent the reversal back ({why}) after it had counted: who was paid has {row.amount}, and the"
                 f" book owes it once more. Pay it no more, and book by hand: credit CASH {row.amount}, debit {owed} as"
                 " far as it is there, and RETURNS_RECEIVABLE of the party with the rest."
             )

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from services.chassis.values.failure import Failure, read_failure, write_failure
+from services.chassis.values.moves import Moves
 from services.transactions.domain.payments import PaymentStatus
 
 
@@ -99,6 +100,14 @@ def read_reversal(columns: Any) -> Reversal | None:
     )
 
 
+REVERSAL_MOVES: Final[Moves[ReversalStatus]] = {
+    S.ORDERED: frozenset({S.SETTLED, S.FAILED, S.COMPLETED, S.DRAWN_IN_EXCESS}),
+    S.SETTLED: frozenset({S.FAILED, S.COMPLETED, S.DRAWN_IN_EXCESS}),
+    S.COMPLETED: frozenset({S.RETURNED, S.FAILED, S.DRAWN_IN_EXCESS}),
+    S.RETURNED: frozenset({S.FAILED}),
+    S.DRAWN_IN_EXCESS: frozenset({S.FAILED}),
+    S.FAILED: frozenset(),
+}
 _NOT_DRAWN: Final = (PaymentStatus.FAILED, PaymentStatus.CANCELLED, PaymentStatus.RETURNED)
 
 

@@ -172,7 +172,7 @@ class Transaction:
         return self.reversal is not None and self.reversal.is_under_way
 
     @property
-    def is_reversed(self) -> bool:
+    def came_back_by_reversal(self) -> bool:
         """Whether it came back by its reversal, and not by itself."""
         return self.reversal is not None and self.reversal.status in COUNTED
 

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from services.chassis.data.restores import find_restore
-from services.chassis.data.seals import NotSealed
+from services.chassis.data.seals import NotSealed, build_withheld
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
@@ -158,8 +158,7 @@ class _Prenotes:
         return True
 
     def find_doubt(self, code: str) -> str:
-        meaning = find_return_code(code)
-        return f"{code}, of a prenote: {meaning.name}" if meaning.review else ""
+        return _spell_doubt(code, "a prenote")
 
 
 class _Reversals:
@@ -196,7 +195,7 @@ class _Reversals:
         return to_payment(paid, file, now, to_reversing_payment(entry, None, now))
 
     def find_doubt(self, code: str) -> str:
-        return ""  # its payout has it told
+        return _spell_doubt(code, "a reversal")
 
 
 KINDS: Final[Mapping[type[AchEntry], Kind[Any]]] = {
@@ -204,6 +203,11 @@ KINDS: Final[Mapping[type[AchEntry], Kind[Any]]] = {
     PrenoteEntry: _Prenotes(),
     ReversalEntry: _Reversals(),
 }
+
+
+def _spell_doubt(code: str, of: str) -> str:
+    meaning = find_return_code(code)
+    return f"{code}, of {of}: {meaning.name}" if meaning.review else ""
 
 
 async def _forbid_account(tx: Tx, entry: AchEntry, now: datetime) -> None:
@@ -281,8 +285,11 @@ async def withdraw_unwanted(
     wanted: list[AchEntry] = []
     for entry in entries:
         kind, failure = KINDS[type(entry)], (failures or {}).get(entry.ach_entry_id)
-        if failure is None and (refusal := await kind.find_refusal(tx, entry, facts, now)) is not None:
-            failure = make_failure(refusal)
+        try:
+            if failure is None and (refusal := await kind.find_refusal(tx, entry, facts, now)) is not None:
+                failure = make_failure(refusal)
+        except NotSealed as error:  # in the log: what it is about was altered, and nothing else waits for that
+            failure = make_failure(build_withheld(error))
         if failure is None:
             wanted.append(entry)
         else:

@@ -28,9 +28,9 @@ from services.transactions.domain.ach import (
     AchFile,
     EntryStatus,
     FileStatus,
-    find_day_of_file,
     find_effective_day,
     find_last_cut_off,
+    find_settlement_of_file,
     sum_up,
 )
 from services.transactions.domain.bank_accounts import HolderType
@@ -250,7 +250,7 @@ async def _leave_out_unwanted(
     now = dependencies.clock.now()
     async with dependencies.database.begin() as tx:
         known = await list_known(tx, entries)
-    facts = await ask_about(dependencies, entries, known, find_day_of_file(file, now), now)
+    facts = await ask_about(dependencies, entries, known, find_settlement_of_file(file, now).date(), now)
     of_frozen = {each for each, refusal in facts.refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
     if altered := sum(map(facts.is_altered, entries)):
         cause = f"{altered} of its {len(entries)} payments are not as they were ordered."
