@@ -89,7 +89,7 @@ RIGHTS: Table = {
         insert=EVERY,
         update=(
             *("status", "entry_count", "debit_minor", "credit_minor"),
-            *("digest", "left_at", "fetched_at", "held_at", "rejected_because"),
+            *("digest", "left_at", "fetched_at", "held_at", "put_back_at", "rejected_because"),
             *("version", "updated_at", "seal"),
         ),
     ),

@@ -81,9 +81,15 @@ async def test_what_was_held_and_lies_nowhere_any_more_has_moved_nothing_days_la
     for days in (2, 9, 30):
         assert await read_statuses(service, made, days) == WAITS
     file.write_bytes(whole)
-    assert await service.run(watch_ach_files) == 0, "it is put back, however late"
+    for _ in range(2):
+        assert await service.run(watch_ach_files) == 0, "it is put back, however late"
+    await service.work(hurried=True)
+    assert [(await service.get(each.transaction_id)).status for each in made] == WAITS, "the bank has it from now on"
     file.unlink()
     assert await read_statuses(service, made, 31) == DONE
+    seen = [await service.get(each.transaction_id) for each in made]
+    assert {each.settle_time.ToDatetime().date() for each in seen} == {(CUT_OFF + timedelta(days=31)).date()}
+    assert seen[0].finality == T.PROVISIONAL
 
 
 async def test_a_copy_in_the_place_of_what_is_held_puts_nothing_off_and_no_file_before_the_bank_twice(

@@ -72,7 +72,7 @@ def list_all() -> dict[str, list[str]]:
 # By table, the end of the seal of a sample row in each form.
 FORMS = {
     "ach_entries": ["525977cc4111dde7"],
-    "ach_files": ["e38c0db588910b55"],
+    "ach_files": ["60cfc38c30ab7c3a"],
     "ach_return_rates": ["d012cf1348949630"],
     "allocations": ["e7c08e40a09dfce9"],
     "api_keys": ["cfd2042970e19ce4"],

@@ -217,6 +217,7 @@ class AchFile:
         is_acknowledged: Whether the bank is to say that it accepts it: it has not settled before.
         fetched_at: When it was found gone from where the bank fetches it: what lies there later is not ours.
         held_at: When it was taken out of the bank's way, since it was not as we released it.
+        put_back_at: When it lay there again after that, as it was: the bank has not had it before.
         rejected_because: What the bank says of one that it rejected.
     """
 
@@ -234,10 +235,16 @@ class AchFile:
     left_at: datetime | None = None
     fetched_at: datetime | None = None
     held_at: datetime | None = None
+    put_back_at: datetime | None = None
     rejected_because: str | None = None
     created_at: datetime
     updated_at: datetime
     version: int = 1
+
+    @property
+    def lies_there_since(self) -> datetime | None:
+        """From when on the bank could fetch it; None where it has not left."""
+        return self.put_back_at or self.left_at
 
     def is_fetched(self, now: datetime) -> bool:
         """Whether the bank has it, or had the time to, whoever looked meanwhile: it goes no second time.
@@ -246,9 +253,10 @@ class AchFile:
         """
         if self.status is FileStatus.REJECTED:
             return True
-        if self.fetched_at is not None or self.left_at is None or self.held_at is not None:
+        since = self.lies_there_since
+        if self.fetched_at is not None or since is None or self.held_at is not None:
             return self.fetched_at is not None  # what was taken out of the bank's way is put back, however late
-        return now.date() > add_banking_days(self.left_at.date(), GONE_AFTER_DAYS)
+        return now.date() > add_banking_days(since.date(), GONE_AFTER_DAYS)
 
 
 def sum_up(entries: Sequence[AchEntry]) -> dict[str, Any]:
@@ -285,9 +293,9 @@ def find_settlement(entry: AchEntry, file: AchFile) -> datetime | None:
     """
     is_away = file.status is FileStatus.LEFT and not file.is_acknowledged and file.held_at is None
     has_gone = file.status is FileStatus.ACCEPTED or is_away
-    if not has_gone or entry.effective_on is None or file.left_at is None:
+    if not has_gone or entry.effective_on is None or file.lies_there_since is None:
         return None
-    return find_settlement_of_file(file, file.left_at)
+    return find_settlement_of_file(file, file.lies_there_since)
 
 
 def find_settlement_of_file(file: AchFile, leaves_at: datetime) -> datetime:

@@ -130,15 +130,16 @@ async def _tell_unacknowledged(
     """
     now, wait = dependencies.clock.now(), timedelta(0) if config is None else config.wait
     for org_id, file in await ach.list_acknowledgeable(dependencies.database, (now - HEARD_WITHIN).date()):
-        if file.status is FileStatus.LEFT and file.left_at is not None and file.left_at + wait < now:
-            name, cause = name_file(org_id, file), f"It left at {file.left_at:%Y-%m-%d %H:%M} UTC."
+        since = file.lies_there_since
+        if file.status is FileStatus.LEFT and since is not None and since + wait < now:
+            name, cause = name_file(org_id, file), f"It left at {since:%Y-%m-%d %H:%M} UTC."
             kind = ExceptionKind.ACH_FILE_NOT_ACKNOWLEDGED
             await _try(faults, name, report_apart(dependencies, org_id, kind, About(file_name=name), cause))
 
 
 def _lies_too_long(found: _Found, made: _Made, now: datetime) -> bool:
     _, file = made[found.ach_file_id]
-    return file.left_at is not None and file.left_at < now - LIES_TOO_LONG
+    return file.lies_there_since is not None and file.lies_there_since < now - LIES_TOO_LONG
 
 
 def _is_named_as_ours(found: _Found, made: _Made) -> bool:
@@ -210,7 +211,7 @@ async def _note_where(
     elif is_foreign:
         seen = file if file.is_fetched(now) else replace(file, held_at=file.held_at or now)
     else:
-        seen = replace(file, held_at=None)  # as it was, perhaps put back
+        seen = file if file.held_at is None else replace(file, held_at=None, put_back_at=now)
     if seen == file:
         return
     with acting_as(service_principal(NAME, org_id)):

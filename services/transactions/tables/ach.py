@@ -104,6 +104,7 @@ ach_files = sa.Table(
     time("left_at", null=True),
     time("fetched_at", null=True),
     time("held_at", null=True),
+    time("put_back_at", null=True),
     text("rejected_because", null=True),
     time("created_at"),
     time("updated_at"),
@@ -141,7 +142,7 @@ ach_files = sa.Table(
     info=sealed(
         *("org_id", "ach_file_id", "created_on", "number", "status", "entry_count", "debit_minor", "credit_minor"),
         *("digest", "leaves_by", "settles_at", "is_acknowledged"),
-        *("left_at", "fetched_at", "held_at", "rejected_because"),
+        *("left_at", "fetched_at", "held_at", "put_back_at", "rejected_because"),
         *("created_at", "updated_at", "version"),
     ),
 )

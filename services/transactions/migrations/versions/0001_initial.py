@@ -725,6 +725,7 @@ def _create_ach() -> None:
         sa.Column("left_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("fetched_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("put_back_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("rejected_because", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
