@@ -337,7 +337,10 @@ async def test_a_reversal_that_sql_wrote_draws_nothing_and_nothing_comes_back_by
         made_up |= {"reversed_entry_id": row.ach_entry_id, "is_inbound": True, "status": "WAITING"}
         made_up |= dict.fromkeys(("ach_file_id", "trace_no", "effective_on"))
         await tx.execute(sa.insert(ach_entries).values(made_up))
+    await reverse(service, payout)
     assert await fetch(service, folders, ORDERED.replace(hour=20)) == []
+    [cause] = await told(service)
+    assert cause.startswith("Its debit is not ordered: a row that this service did not write has the place of its")
     async with service.database.begin(ADMIN.org_id) as tx:
         of_ours = transactions.c.transaction_id == payout.transaction_id
         said = {"reversal_status": "SETTLED", "reversal_reason": "DUPLICATE", "reversal_ordered_at": SETTLED}

@@ -355,6 +355,7 @@ def test_nobodys_words_end_the_quotation_marks_in_which_they_stand() -> None:
         "\u2019\u2019",
         "''\u2032",
         '""',
+        *(2 * each for each in "\u055a\u02bb\u02bd\u07f4\u05f3\ua78c\u2035\u275b\u275c\u1fbd\u1fbf\u201a\u02ca\u02cb"),
         *"\u201c\u201d\u201e\u201f\u275d\u275e\u301d\u301e\u301f\uff02\u02ba\u02ee\u02dd\u00ab\u00bb\u0022\u2033",
     ],
 )

@@ -23,6 +23,8 @@ from services.compliance.domain.names import spell_at_a_glance
         ("Acme Contractors LL\u216d", True),  # a numeral
         ("Acme Contractors LLC\u0332", True),  # a mark below
         ("\u00c1cme Contractors LLC", True),
+        ("A\u03f2me \u03f9ontractors ||C", True),  # lunate sigmas, and strokes
+        ("A\u1d04me Contractors LLC", True),
         ("Acme C0ntractors 1lc", True),
         ("Acrne Contractors LLC", True),
         ("Acme Contractor LLC", False),

@@ -21,7 +21,11 @@ _MARKS = re.compile(
     "^(?!.*SINGLE).*(QUOTATION MARK|(DOUBLE|TRIPLE|QUADRUPLE) PRIME|DOUBLE (ACUTE|APOSTROPHE|GRAVE)|GERSHAYIM|DITTO)"
 )
 # Two single ones beside each other look like a double one.
-_PAIRS = re.compile("['`\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4\uff07]{2,}")
+_SINGLES = re.compile(
+    "^(?!COMBINING|.* PRECEDED BY).*(APOSTROPHE|PRIME|SINGLE .*QUOTATION MARK|(TURNED|REVERSED) COMMA|SALTILLO|GERESH"
+    "|(GRAVE|ACUTE) ACCENT|MODIFIER LETTER .*(COMMA|ACUTE|GRAVE|VERTICAL LINE)|GREEK (KORONIS|PSILI|DASIA|OXIA|VARIA))"
+)
+_PAIRS = re.compile("'{2,}")
 
 
 def find_fault(text: str, *, lines: bool = False) -> str | None:
@@ -64,7 +68,10 @@ def quote(text: str) -> str:
     """Somebody's words as a line in quotation marks, which they cannot end: what follows is ours."""
     line = read_as_line(text)
     within = "".join("'" if _MARKS.search(unicodedata.name(letter, "")) else letter for letter in line)
-    return "“" + _PAIRS.sub("'", within) + "”"
+    singles = "".join("'" if _SINGLES.search(unicodedata.name(letter, "")) else letter for letter in within)
+    for pair in reversed(list(_PAIRS.finditer(singles))):
+        within = f"{within[: pair.start()]}'{within[pair.end() :]}"
+    return f"“{within}”"
 
 
 def has_plain_blanks(line: str) -> bool:

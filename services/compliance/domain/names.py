@@ -23,7 +23,7 @@ _CODES: Final = (
     " 13A0D 13A2T 13A9Y 13AAA 13ABJ 13ACE 13B3W 13B7M 13BBH 13C0G 13C3Z 13CFb 13D9V 13DAS 13DEL 13DFC 13E2P 13E6K"
     " 13F4B A4D0B A4D1P A4D3D A4D4T A4D6G A4D7K A4D9J A4DAC A4DCZ A4DDF A4DFM A4E0N A4E1L A4E2S A4E3R A4E6V A4E7H"
     " A4EAW A4EBX A4ECY A4EEA A4F0E A4F2I A4F3O A4F4U"
-    " 00D8O 00F8o 0110D 0111d 0131i 0141L 0142l 0237j 0251a 0261g 0269i 0280R"
+    " 007Cl 1D04c 00D8O 00F8o 0110D 0111d 0131i 0141L 0142l 0237j 0251a 0261g 0269i 0280R"
 )
 _DRAWN_ALIKE: Final = {int(each[:4], 16): each[4:] for each in _CODES.split()}
 # What looks the same in many a typeface, once capitals are set aside.
@@ -39,7 +39,8 @@ def spell_at_a_glance(name: str) -> str:
     """The one spelling of all names that read the same, once capitals, blanks, marks and punctuation, width, accents
     and the alphabet are set aside. Never shown: it is no name.
     """
-    drawn = unicodedata.normalize("NFKD", name).translate(_DRAWN_ALIKE)
+    # Before and after: some of these letters are made into others that are drawn otherwise.
+    drawn = unicodedata.normalize("NFKD", name.translate(_DRAWN_ALIKE)).translate(_DRAWN_ALIKE)
     plain = unicodedata.normalize("NFKD", drawn.casefold())
     letters = "".join(letter for letter in plain if letter.isalnum())
     for seen, taken_for in _SAME_SHAPE:

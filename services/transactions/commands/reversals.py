@@ -17,10 +17,12 @@ from services.chassis.values.errors import Unavailable
 from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.decisions import lock_as_read, require_as_read
+from services.transactions.commands.exceptions import describe_transaction, report_apart
 from services.transactions.commands.inflow import check_book_goes_on
 from services.transactions.dependencies import Dependencies
+from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.rails import PROVIDERS
-from services.transactions.domain.reversal_rules import check_may_reverse
+from services.transactions.domain.reversal_rules import check_may_reverse, find_last_day
 from services.transactions.domain.reversals import Reversal, ReversalReason, ReversalStatus
 from services.transactions.domain.transaction import PROVISIONAL, Transaction
 from services.transactions.providers.protocols import OutcomeUnknown
@@ -79,3 +81,6 @@ async def order_reversal(dependencies: Dependencies, row: Transaction) -> None:
         await reversals.reverse_payment(payment_id, f"{row.provider_key}:reversal")
     except OutcomeUnknown as error:
         log.warning("outcome_unknown", transaction_id=row.transaction_id, cause=str(error))
+        cause = f"Its debit is not ordered: {error}. It may settle until {find_last_day(row)}."
+        about = describe_transaction(row, payment_id)
+        await report_apart(dependencies, row.org_id, ExceptionKind.PAYOUT_NOT_REVERSED, about, cause)

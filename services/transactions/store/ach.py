@@ -114,13 +114,12 @@ async def find_anybodys_entry(database: Database, ach_entry_id: str) -> AchEntry
 
 
 async def find_anybodys_reversal(database: Database, reversed_entry_id: str) -> ReversalEntry | None:
-    """Which takes this entry back, of whatever organization. Raises: NotSealed."""
+    """Which takes this entry back, of whatever organization. What this service did not write takes nothing back: it is
+    in no file.
+    """
     found = build_rows(await database.send_for_all(_REVERSING[0], reversed_entry_id))
-    check = partial(check_read_row, database.seals, ach_entries)
-    ours = [_read_entry(row) for row in keep_readable(found, check)]
-    if found and not ours:
-        check(found[0])
-    return next((each for each in ours if isinstance(each, ReversalEntry)), None)
+    ours = keep_readable(found, partial(check_read_row, database.seals, ach_entries))
+    return next((entry for entry in map(_read_entry, ours) if isinstance(entry, ReversalEntry)), None)
 
 
 async def find_anybodys_file(database: Database, ach_file_id: str) -> AchFile | None:

@@ -6,6 +6,7 @@ from datetime import date
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.clock import Clock
 from services.chassis.values.ids import new_id
 from services.transactions.domain.ach import (
@@ -77,8 +78,11 @@ class AchFileOrders:
             entry = await ach.ENTRIES.find(tx, payment_id)
             if not isinstance(entry, PaymentEntry) or entry.is_inbound:
                 raise OutcomeUnknown("it has no such payout")
-            # The same once more is there already.
-            await ach.ENTRIES.insert_if_new(tx, build_reversal(entry, new_id("ach"), key, self._clock.now()))
+            reversal = build_reversal(entry, new_id("ach"), key, self._clock.now())
+            try:  # the same once more is there already
+                await ach.ENTRIES.insert_if_new(tx, reversal)
+            except NotSealed:  # in the log by now
+                raise OutcomeUnknown("a row that this service did not write has the place of its debit") from None
 
     async def _to_payment(self, entry: PaymentEntry) -> Payment:
         now, reversal = self._clock.now(), None
