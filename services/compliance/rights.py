@@ -9,7 +9,7 @@ RIGHTS: Table = {
     "parties": both(
         insert=EVERY,
         update=(
-            *("kind", "legal_name", "name_at_a_glance", "accreditation"),
+            *("kind", "legal_name", "name_skeleton", "accreditation"),
             *("annual_income_minor", "annual_income_currency", "net_worth_minor", "net_worth_currency"),
             *("external_id", "metadata", "version", "updated_at", "seal"),
         ),

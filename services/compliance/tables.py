@@ -37,7 +37,7 @@ parties = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("legal_name", sa.Text, nullable=False),
     # Of that name, by which others are found that read the same. Who changes how it is spelled spells all rows anew.
-    sa.Column("name_at_a_glance", sa.Text, nullable=False),
+    sa.Column("name_skeleton", sa.Text, nullable=False),
     sa.Column("accreditation", sa.Text, nullable=False),
     sa.Column("annual_income_minor", sa.BigInteger),
     sa.Column("annual_income_currency", sa.CHAR(3)),
@@ -54,10 +54,10 @@ parties = sa.Table(
     one_of("kind", Party.Kind.DESCRIPTOR),
     one_of("accreditation", Party.Accreditation.DESCRIPTOR),
     sa.Index("parties_newest", "org_id", "created_at", "party_id"),
-    sa.Index("parties_alike", "org_id", "name_at_a_glance", "party_id"),
+    sa.Index("parties_alike", "org_id", "name_skeleton", "party_id"),
     sa.Index("parties_external", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     info=sealed(
-        *("org_id", "party_id", "kind", "legal_name", "name_at_a_glance", "accreditation", "annual_income_minor"),
+        *("org_id", "party_id", "kind", "legal_name", "name_skeleton", "accreditation", "annual_income_minor"),
         *("annual_income_currency", "net_worth_minor", "net_worth_currency", "version"),
     ),
 )

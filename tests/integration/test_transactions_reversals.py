@@ -7,20 +7,16 @@ from typing import Any
 
 import achkit
 import pytest
-import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import exceptions_pb2, return_rates_pb2, unfinished_pb2
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal
-from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
 from services.transactions.jobs.watch_return_rates import watch_return_rates
-from services.transactions.tables import transactions
-from services.transactions.tables.ach import ach_entries
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave
 from tests.support.ach import Sent, build_returns, list_sent
 from tests.support.exceptions import list_exceptions, resolve
@@ -235,22 +231,6 @@ async def test_a_payout_that_comes_back_after_its_reversal_failed_is_told_to_who
     assert cause.startswith("The payout came back by its bank, after its reversal had failed")
 
 
-async def test_a_payout_that_sql_altered_keeps_no_other_payment_from_leaving_while_it_is_reversed(
-    service, folders
-) -> None:
-    payout, _ = await pay(service, folders)
-    await reverse(service, payout)
-    await service.deposit()
-    await service.work()
-    async with service.database.begin_for_all() as tx:
-        await tx.execute(
-            sa.text("UPDATE ach_entries SET change_code = 'C05', version = version + 1 WHERE status = 'SENT'")
-        )
-    assert [each.code for each in await fetch(service, folders, ORDERED.replace(hour=20))] == ["27"]
-    assert (await service.get(payout.transaction_id)).reversal.failure.code == "ROW_NOT_SEALED"
-    assert len(await told(service)) == 1
-
-
 async def test_what_comes_back_after_it_counted_moves_nothing_and_whoever_is_called_reads_what_to_book(
     service, folders
 ) -> None:
@@ -327,29 +307,6 @@ async def test_what_the_bank_never_had_is_not_taken_back(service, folders) -> No
     assert await fetch(service, folders, ORDERED.replace(hour=20)) == []
     assert await state(service, payout) == ("COMPLETED", "FAILED")
     assert "nobody has its money" in (await service.get(payout.transaction_id)).reversal.failure.message
-
-
-async def test_a_reversal_that_sql_wrote_draws_nothing_and_nothing_comes_back_by_it(service, folders) -> None:
-    payout, _ = await pay(service, folders)
-    async with service.database.begin(ADMIN.org_id) as tx:
-        [row] = await tx.execute(sa.select(ach_entries).where(ach_entries.c.org_id == ADMIN.org_id))
-        made_up = dict(row._mapping) | {"ach_entry_id": "ach_0", "provider_key": "x", "kind": "REVERSAL"}
-        made_up |= {"reversed_entry_id": row.ach_entry_id, "is_inbound": True, "status": "WAITING"}
-        made_up |= dict.fromkeys(("ach_file_id", "trace_no", "effective_on"))
-        await tx.execute(sa.insert(ach_entries).values(made_up))
-    await reverse(service, payout)
-    assert await fetch(service, folders, ORDERED.replace(hour=20)) == []
-    [cause] = await told(service)
-    assert cause.startswith("Its debit is not ordered: a row that this service did not write has the place of its")
-    async with service.database.begin(ADMIN.org_id) as tx:
-        of_ours = transactions.c.transaction_id == payout.transaction_id
-        said = {"reversal_status": "SETTLED", "reversal_reason": "DUPLICATE", "reversal_ordered_at": SETTLED}
-        said |= {"reversal_settled_at": SETTLED, "reversal_risk_end_at": SETTLED}
-        await tx.execute(sa.update(transactions).where(of_ours).values(said | {"version": transactions.c.version + 1}))
-    await be(service, COUNTS)
-    with pytest.raises(NotSealed):
-        await service.get(payout.transaction_id)
-    assert "TransactionReturned" not in await service.events(payout.transaction_id)
 
 
 async def test_who_ordered_a_reversal_does_not_say_alone_that_what_became_of_it_is_settled(service, folders) -> None:

@@ -95,7 +95,7 @@ FORMS = {
     "investments": ["d782c2d406b9d4f1"],
     "limit_usage": ["786bc60416c9ffb8"],
     "offerings": ["455eae2c35828611"],
-    "parties": ["3971d237147e8834"],
+    "parties": ["a150dd4259b96e35"],
     "party_persons": ["de2027890822a386"],
     "payment_exceptions": ["90ff3aa0345bdfc0"],
     "payout_requests": ["253db8a0a55335c3"],

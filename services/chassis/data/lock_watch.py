@@ -19,16 +19,15 @@ from services.chassis.process.telemetry import log
 
 _INTERVAL_SECONDS = 20.0
 
+# Each transaction has a lock of its own number, which everybody sees: so it is known by that how long it stays open.
+_OPEN, _OPEN_SECONDS_MAX = "open, transaction ", 3600.0
 # Tables beside whose lock goes no insert, update or delete; names; and transactions that keep rows, which are theirs
 # until they end.
-# Each transaction has a lock of its own number, which everybody sees: so it is known by that how long it stays open.
-_OPEN = "what was deleted or changed, for transaction "
-_OPEN_SECONDS_MAX = 3600.0
 _LOCKED = (
-    "SELECT DISTINCT CASE l.locktype WHEN 'relation' THEN 'the table ' || c.relname"
+    "SELECT DISTINCT CASE l.locktype WHEN 'relation' THEN 'the table ' || c.relname"  # noqa: S608  # all of it stands here
     " WHEN 'advisory' THEN concat('the name ', l.classid, ' ', l.objid)"
     " WHEN 'transactionid' THEN 'rows, in transaction ' || l.transactionid"
-    " WHEN 'virtualxid' THEN 'what was deleted or changed, for transaction ' || l.virtualxid"
+    f" WHEN 'virtualxid' THEN '{_OPEN}' || l.virtualxid"
     " END AS kept FROM pg_catalog.pg_locks l"
     " LEFT JOIN pg_catalog.pg_class c ON l.locktype = 'relation' AND c.oid = l.relation WHERE l.granted"
     " AND l.pid <> pg_backend_pid() AND l.pid IN"
@@ -76,7 +75,7 @@ class LockWatch:
         kept = [lock for lock, since in self._kept_since.items() if now - since >= self._bear(lock)][:_NAMED_MAX]
         if not kept and self._has_waited_in_vain(now):
             kept = ["what this service has waited for in vain again and again"]
-        self._tell(f"somebody keeps locked: {', '.join(kept)}" if kept else "", kept)
+        self._tell(f"somebody keeps locked or open: {', '.join(kept)}" if kept else "", kept)
         return 0
 
     def _bear(self, lock: str) -> float:

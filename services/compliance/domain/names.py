@@ -35,7 +35,7 @@ _NAMED_MAX: Final = 10
 _RULE: Final = "PARTY_LOOK_ALIKE"
 
 
-def spell_at_a_glance(name: str) -> str:
+def build_skeleton(name: str) -> str:
     """The one spelling of all names that read the same, once capitals, blanks, marks and punctuation, width, accents
     and the alphabet are set aside. Never shown: it is no name.
     """

@@ -25,7 +25,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.money import Money
 from services.chassis.values.session import Session
 from services.compliance import messages
-from services.compliance.domain.names import spell_at_a_glance
+from services.compliance.domain.names import build_skeleton
 from services.compliance.domain.parties import INTEREST_LASTS, Party, PartyPerson
 from services.compliance.store import checks
 from services.compliance.tables import ended_sessions, former_persons, parties, party_persons
@@ -51,7 +51,7 @@ def _list_columns(party: Party) -> dict[str, Any]:
     return list_columns(
         parties,
         party,
-        name_at_a_glance=spell_at_a_glance(party.legal_name),
+        name_skeleton=build_skeleton(party.legal_name),
         annual_income_minor=income and income.amount_minor,
         annual_income_currency=income and income.currency,
         net_worth_minor=worth and worth.amount_minor,
@@ -71,7 +71,7 @@ async def find_party(tx: Tx, party_id: str) -> Party | None:
 async def list_look_alikes(tx: Tx, party: Party) -> list[Party]:
     """The other parties of the organization whose names read the same, the oldest first, without rows that this service
     did not write."""
-    is_alike = _c.name_at_a_glance == spell_at_a_glance(party.legal_name)
+    is_alike = _c.name_skeleton == build_skeleton(party.legal_name)
     found = await PARTIES.list_ours(tx, is_alike, _c.party_id != party.party_id)
     return sorted(found, key=lambda each: (each.created_at, each.party_id))
 

@@ -19,6 +19,7 @@ from services.chassis.data.seals import NotSealed, check_read_row, keep_readable
 from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.transactions.domain.ach import (
+    ACKNOWLEDGED,
     ENTRY_CLASSES,
     ENTRY_MOVES,
     FILE_MOVES,
@@ -89,7 +90,7 @@ def _compile_page(condition: sa.ColumnElement[bool], *order: sa.Column[Any]) -> 
 _HAS_LEFT = _f.left_at.is_not(None)
 _NOT_FETCHED = _compile_page(sa.and_(_HAS_LEFT, _f.fetched_at.is_(None)), _f.ach_file_id, _f.org_id)
 _BY_DAY = _f.created_on, _f.org_id, _f.ach_file_id
-_ANSWERED = _compile_page(sa.and_(_f.is_acknowledged, _f.status.in_(["ACCEPTED", "REJECTED"])), *_BY_DAY)
+_ANSWERED = _compile_page(sa.and_(_f.is_acknowledged, _f.status.in_(sorted(ACKNOWLEDGED))), *_BY_DAY)
 _UNANSWERED = _compile_page(sa.and_(_f.is_acknowledged, _f.status == "LEFT"), *_BY_DAY)
 _BY_TRACE = compile_for_all(  # an organization has a number once
     sa.select(ach_entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 # What no role may do is done to these rows: of each kind one that its rule protects.
 ROWS = (
     (
-        "INSERT INTO parties (org_id, party_id, kind, legal_name, name_at_a_glance, accreditation, external_id,"
+        "INSERT INTO parties (org_id, party_id, kind, legal_name, name_skeleton, accreditation, external_id,"
         " metadata, version, created_at, updated_at) VALUES ('org_1', 'pty_1', 'LLC', 'x', 'x',"
         " 'ACCREDITED', '', '{}', 1, now(), now())"
     ),

@@ -200,7 +200,7 @@ def _create_tables() -> None:
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("legal_name", sa.Text(), nullable=False),
-        sa.Column("name_at_a_glance", sa.Text(), nullable=False),
+        sa.Column("name_skeleton", sa.Text(), nullable=False),
         sa.Column("accreditation", sa.Text(), nullable=False),
         sa.Column("annual_income_minor", sa.BigInteger(), nullable=True),
         sa.Column("annual_income_currency", sa.CHAR(length=3), nullable=True),
@@ -218,7 +218,7 @@ def _create_tables() -> None:
         ),
         sa.PrimaryKeyConstraint("org_id", "party_id"),
     )
-    op.create_index("parties_alike", "parties", ["org_id", "name_at_a_glance", "party_id"], unique=False)
+    op.create_index("parties_alike", "parties", ["org_id", "name_skeleton", "party_id"], unique=False)
     op.create_index("parties_newest", "parties", ["org_id", "created_at", "party_id"], unique=False)
     op.create_index(
         "parties_external",
