@@ -11,7 +11,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 
 ROUTING_NUMBER = "110000000"
-# Either proves that the holder saw the deposits.
+# Either shows that the holder saw the deposits.
 AMOUNTS = (32, 45)
 DESCRIPTOR_CODE = "SM11AA"
 

@@ -1,4 +1,4 @@
-"""Bank accounts that their holders prove before a payment (SetupIntents), and the mandates that come of it.
+"""Bank accounts that their holders verify before a payment (SetupIntents), and the mandates that come of it.
 
 Guarantees, as Stripe's: ten wrong codes end a setup; a mandate that is inactive draws nothing. Source:
 docs.stripe.com/payments/ach-direct-debit/set-up-payment.

@@ -35,7 +35,7 @@ from services.transactions.domain.exceptions import (
 from services.transactions.domain.reversal_rules import check_may_reverse
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.verifications import Standing
+from services.transactions.domain.verifications import VerificationNeed
 
 
 def answer_transaction(
@@ -83,21 +83,21 @@ def answer_transaction(
     return answer
 
 
-def answer_bank_account(account: BankAccount, standing: Standing | None = None) -> bank_accounts_pb2.BankAccount:
+def answer_bank_account(account: BankAccount, need: VerificationNeed | None = None) -> bank_accounts_pb2.BankAccount:
     """
     Args:
-        standing: Whether its holder has proved it, for who acts for the party; None for anybody else.
+        need: Whether its holder has verified it, for who acts for the party; None for anybody else.
     """
     actions = list_allowed_actions(
         bank_accounts_pb2.BankAccount,
         ("BankAccountsService/UpdateBankAccount", lambda: check_may_update(account)),
         ("BankAccountsService/DeleteBankAccount", account.status is not BankAccountStatus.DELETED),
-        ("BankAccountsService/VerifyBankAccount", standing is not None and standing.is_left_to_prove),
+        ("BankAccountsService/VerifyBankAccount", need is not None and need.is_left_to_verify),
         ("BankAccountsService/UnblockBankAccount", lambda: check_may_unblock(account)),
     )
     answer = messages.to_bank_account(account, actions)
-    if standing is not None:
-        answer.verification.CopyFrom(messages.to_verification(standing))
+    if need is not None:
+        answer.verification.CopyFrom(messages.to_verification(need))
     return answer
 
 

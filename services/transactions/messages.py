@@ -28,7 +28,7 @@ from services.transactions.domain.reversals import Reversal, read_reversal
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
-from services.transactions.domain.verifications import Standing
+from services.transactions.domain.verifications import VerificationNeed
 
 _T = transactions_pb2.Transaction
 
@@ -214,11 +214,11 @@ def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_a
     )
 
 
-def to_verification(standing: Standing) -> bank_accounts_pb2.BankAccount.Verification:
-    """How the proof of an account stands, for who acts for its party."""
-    kind, found = bank_accounts_pb2.BankAccount.Verification, standing.verification
+def to_verification(need: VerificationNeed) -> bank_accounts_pb2.BankAccount.Verification:
+    """How far an account is verified, for who acts for its party."""
+    kind, found = bank_accounts_pb2.BankAccount.Verification, need.verification
     if found is None:
-        return kind(status=kind.NOT_ASKED_FOR if standing.is_needed else kind.NOT_NEEDED)
+        return kind(status=kind.NOT_ASKED_FOR if need.is_needed else kind.NOT_NEEDED)
     return kind(
         status=found.status,
         action_url=found.action_url,

@@ -1,4 +1,4 @@
-"""Bank accounts that are proved at Stripe, asked for with its own SDK of the stand-in, a process of its own."""
+"""Bank accounts that are verified at Stripe, asked for with its own SDK of the stand-in, a process of its own."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def a_debit(verification_id: str, account_number: str = GOOD, **more: Any) -> An
     return an_order(account_number, routing_number=ROUTING_NUMBER, verification_id=verification_id, **more)
 
 
-async def prove(stripe: StripePayments, url: str, number: str = GOOD) -> str:
-    """Stripe's id of an account that its holder has proved."""
-    proved = await stripe.setups.begin(a_verification(number))
-    confirm(url, proved.provider_reference)
-    return proved.provider_reference
+async def verify(stripe: StripePayments, url: str, number: str = GOOD) -> str:
+    """Stripe's id of an account that its holder has verified."""
+    theirs = await stripe.setups.begin(a_verification(number))
+    confirm(url, theirs.provider_reference)
+    return theirs.provider_reference
 
 
-async def test_an_account_is_proved_on_stripes_page_and_drawn_from_without_a_code(stripe, url, books) -> None:
+async def test_an_account_is_verified_on_stripes_page_and_drawn_from_without_a_code(stripe, url, books) -> None:
     order = a_verification()
     waiting = await stripe.setups.begin(order)
     assert (waiting.status, waiting.reference) == (S.WAITING, order.reference)
     assert waiting.action_url == f"{url}/microdeposits/{waiting.provider_reference}"
     assert await stripe.setups.begin(order) == waiting, "the same key is the same verification"
     confirm(url, waiting.provider_reference)
-    proved = await stripe.setups.get_verification(waiting.provider_reference)
-    assert proved is not None
-    assert (proved.status, proved.account, proved.action_url) == (S.VERIFIED, (ROUTING_NUMBER, "6789"), "")
+    theirs = await stripe.setups.get_verification(waiting.provider_reference)
+    assert theirs is not None
+    assert (theirs.status, theirs.account, theirs.action_url) == (S.VERIFIED, (ROUTING_NUMBER, "6789"), "")
     payment = await stripe.submit(a_debit(waiting.provider_reference))
     assert payment.payer_action_url == ""
     setup = read(books, waiting.provider_reference)
@@ -69,8 +69,8 @@ async def test_an_account_is_proved_on_stripes_page_and_drawn_from_without_a_cod
     await becomes(stripe, payment.payment_id, PaymentStatus.SETTLED)
 
 
-async def test_what_is_proved_counts_for_its_number_alone_and_as_long_as_its_mandate(stripe, url, books) -> None:
-    setup_id = await prove(stripe, url)
+async def test_what_is_verified_counts_for_its_number_alone_and_as_long_as_its_mandate(stripe, url, books) -> None:
+    setup_id = await verify(stripe, url)
     other = await stripe.submit(a_debit(setup_id, "000123456780"))
     assert other.payer_action_url != "", "another number is another account"
     mandate_id = read(books, setup_id)["mandate"]
@@ -83,13 +83,13 @@ async def test_what_is_proved_counts_for_its_number_alone_and_as_long_as_its_man
 
 
 async def test_a_method_that_was_taken_off_its_customer_is_not_used(stripe, url, books) -> None:
-    setup_id = await prove(stripe, url)
+    setup_id = await verify(stripe, url)
     alter(books, read(books, setup_id)["payment_method"], customer=None)
     assert (await stripe.submit(a_debit(setup_id))).payer_action_url != ""
 
 
 async def test_a_debit_that_its_holder_disowns_ends_the_mandate(stripe, url, books) -> None:
-    setup_id = await prove(stripe, url, "000555555559")
+    setup_id = await verify(stripe, url, "000555555559")
     payment = await stripe.submit(a_debit(setup_id, "000555555559"))
     await becomes(stripe, payment.payment_id, PaymentStatus.RETURNED)
     assert (await stripe.setups.get_verification(setup_id)).failure.code == "MANDATE_ENDED"
@@ -146,7 +146,7 @@ async def test_what_is_not_there_and_what_is_no_id_is_no_verification(stripe, pr
 
 
 async def test_what_is_of_another_mode_is_not_believed(stripe, url, books) -> None:
-    setup_id = await prove(stripe, url)
+    setup_id = await verify(stripe, url)
     alter(books, setup_id, livemode=True)
     with pytest.raises(OutcomeUnknown):
         await stripe.setups.get_verification(setup_id)
@@ -160,7 +160,7 @@ async def test_what_is_of_another_mode_is_not_believed(stripe, url, books) -> No
 async def test_what_whoever_has_the_key_changes_of_a_verification_is_none_of_ours_and_draws_nothing(
     stripe, url, books, changed
 ) -> None:
-    setup_id, theirs = await prove(stripe, url), read(books, await prove(stripe, url))
+    setup_id, theirs = await verify(stripe, url), read(books, await verify(stripe, url))
     metadata, customer = (read(books, setup_id)[name] for name in ("metadata", "customer"))
     changes: dict[str, dict[str, Any]] = {
         "account": {"payment_method": theirs["payment_method"]},
@@ -180,22 +180,22 @@ async def test_what_whoever_has_the_key_changes_of_a_verification_is_none_of_our
 
 
 async def test_a_proof_of_another_key_of_the_index_is_none_of_ours(stripe, url) -> None:
-    setup_id = await prove(stripe, url)
+    setup_id = await verify(stripe, url)
     other = StripePayments(API_KEY, url, build_vault(index=b"9" * 32))
     assert (await other.setups.get_verification(setup_id)).reference == ""
     await other.close()
 
 
 async def test_one_odd_value_anywhere_in_an_answer_is_no_fault_of_ours_and_draws_from_nothing_else(stripe, url) -> None:
-    setup_id = await prove(stripe, url)
+    setup_id = await verify(stripe, url)
     document = await fetch(url, f"setup_intents/{setup_id}", "payment_method", "mandate")
     listed, given = {"object": "list", "has_more": False}, document["mandate"]
     with answering(200, json.dumps(document).encode()) as stranger:
         stranger.bodies["/v1/mandates"] = json.dumps(given).encode()
         adapter = StripePayments(API_KEY, stranger.url, VAULT)
-        proved = await adapter.setups.get_verification(setup_id)
+        theirs = await adapter.setups.get_verification(setup_id)
         usable = await adapter.setups.find_usable(a_debit(setup_id))
-        assert (proved, bool(usable)) == (await stripe.setups.get_verification(setup_id), True)
+        assert (theirs, bool(usable)) == (await stripe.setups.get_verification(setup_id), True)
         for place in list_paths(document):
             for odd in ODD:
                 changed = replace_at(document, place, odd)
@@ -204,7 +204,7 @@ async def test_one_odd_value_anywhere_in_an_answer_is_no_fault_of_ours_and_draws
                 for provider_id in (setup_id, given["id"]):
                     with suppress(OutcomeUnknown):
                         found = await adapter.setups.get_verification(provider_id)
-                        assert found is None or found.reference in ("", proved.reference)
+                        assert found is None or found.reference in ("", theirs.reference)
                 with suppress(OutcomeUnknown):
                     drawn = await ask_provider(adapter.setups.find_usable(a_debit(setup_id)), 5)
                     assert drawn in (None, usable)

@@ -1,4 +1,4 @@
-"""An investor proves a bank account to Stripe before the first contribution; later ones wait for no code."""
+"""An investor verifies a bank account with Stripe before the first contribution; later ones wait for no code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError, PermissionDenied, Unavailable
 from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
-from services.transactions.domain.verifications import ProvedAccount
+from services.transactions.domain.verifications import ProviderVerification
 from services.transactions.jobs.read_provider_events import read_provider_events
 from services.transactions.providers.choice import NO_CHOICE
 from services.transactions.providers.protocols import OutcomeUnknown, VerificationOrder
@@ -82,7 +82,7 @@ def setup_of(account: Any) -> str:
     return str(account.verification.action_url.rpartition("/")[2])
 
 
-async def prove(service: TransactionsHarness, url: str, account: Any) -> str:
+async def verify_with_code(service: TransactionsHarness, url: str, account: Any) -> str:
     setup_id = setup_of(await verify(service, account))
     confirm(url, setup_id)
     assert (await verify(service, account)).verification.status == V.VERIFIED
@@ -96,7 +96,7 @@ async def contribute(service: TransactionsHarness, account: Any, suffix: str = "
     return await service.get(made.transaction_id, INVESTOR)
 
 
-async def test_an_account_that_was_proved_once_is_drawn_from_without_a_code(service, stripe, url, books) -> None:
+async def test_an_account_that_was_verified_once_is_drawn_from_without_a_code(service, stripe, url, books) -> None:
     account = await add(service)
     assert (await get(service, account)).verification.status == V.NOT_ASKED_FOR
     waiting = await verify(service, account)
@@ -107,10 +107,10 @@ async def test_an_account_that_was_proved_once_is_drawn_from_without_a_code(serv
     assert await get(service, account) == waiting
     assert setup_of(await verify(service, account)) == setup_id, "asked again it is the same one"
     confirm(url, setup_id)
-    proved = await verify(service, account)
-    assert (proved.verification.status, proved.verification.action_url) == (V.VERIFIED, "")
-    assert "verify" not in proved.allowed_actions, "nothing is left to be proved"
-    assert await get(service, account) == proved
+    verified = await verify(service, account)
+    assert (verified.verification.status, verified.verification.action_url) == (V.VERIFIED, "")
+    assert "verify" not in verified.allowed_actions, "nothing is left to verify"
+    assert await get(service, account) == verified
     for suffix in ("02", "03"):
         paid = await contribute(service, account, suffix)
         assert paid.status in (T.PENDING_SETTLEMENT, T.SETTLED)
@@ -121,7 +121,7 @@ async def test_an_account_that_was_proved_once_is_drawn_from_without_a_code(serv
         assert (await service.get(paid.transaction_id)).status == T.SETTLED
 
 
-async def test_without_a_proof_it_goes_as_before_and_needs_none_once_money_has_arrived(service, stripe, url) -> None:
+async def test_without_one_it_goes_as_before_and_needs_none_once_money_has_arrived(service, stripe, url) -> None:
     account = await add(service)
     setup_id = setup_of(await verify(service, account))
     paid = await contribute(service, account)
@@ -167,7 +167,7 @@ async def test_a_mandate_that_has_ended_draws_nothing_though_nobody_told_and_a_p
     service, stripe, url, books
 ) -> None:
     account = await add(service)
-    setup_id = await prove(service, url, account)
+    setup_id = await verify_with_code(service, url, account)
     paid = await contribute(service, account)
     await becomes(stripe, paid.provider_reference, PaymentStatus.SETTLED)
     await service.work(hurried=True)
@@ -178,11 +178,11 @@ async def test_a_mandate_that_has_ended_draws_nothing_though_nobody_told_and_a_p
     assert (await contribute(service, account, "04")).payer_action_url != "", "what arrived by it confirms nothing"
 
 
-async def test_a_return_that_blocks_the_account_ends_what_was_proved_also_once_it_is_unblocked(
+async def test_a_return_that_blocks_the_account_ends_what_was_verified_also_once_it_is_unblocked(
     service, stripe, url, books, postgres
 ) -> None:
     account = await add(service, "000333333335")
-    setup_id = await prove(service, url, account)
+    setup_id = await verify_with_code(service, url, account)
     paid = await contribute(service, account)
     await becomes(stripe, paid.provider_reference, PaymentStatus.RETURNED)
     await service.work(hurried=True)
@@ -251,7 +251,7 @@ async def test_what_stripe_took_before_a_crash_here_is_put_right_by_its_webhook(
     account, setups = await add(service), service.provider.setups
 
     class Dying:
-        async def begin(self, order: VerificationOrder) -> ProvedAccount:
+        async def begin(self, order: VerificationOrder) -> ProviderVerification:
             self.made = await setups.begin(order)
             raise OutcomeUnknown("the process has died")
 
@@ -274,7 +274,7 @@ async def test_several_at_once_are_one_verification(service) -> None:
     assert all(isinstance(each, Unavailable) for each in answers if isinstance(each, BaseException))
 
 
-async def test_only_who_acts_for_the_party_proves_its_account_and_sees_the_page(service) -> None:
+async def test_only_who_acts_for_the_party_verifies_its_account_and_sees_the_page(service) -> None:
     account, other = await add(service), await add(service, party_id="inv-002")
     assert (await refused(verify(service, other))).reason == "BANK_ACCOUNT_NOT_FOUND"
     assert isinstance(await refused(verify(service, account, SPONSOR)), PermissionDenied)
@@ -291,7 +291,7 @@ async def test_only_who_acts_for_the_party_proves_its_account_and_sees_the_page(
     assert (rule.persons_only, rule.roles) == (True, {"investor", "sponsor"})
 
 
-async def test_what_is_not_confirmed_here_retired_or_read_in_another_version_is_not_proved(service) -> None:
+async def test_what_is_not_confirmed_here_retired_or_read_in_another_version_is_not_verified(service) -> None:
     added = await service.bank_account("inv-001", routing_number=ROUTING_NUMBER, account_number=GOOD)
     assert (await refused(verify(service, added))).reason == "BANK_ACCOUNT_NOT_USABLE"
     assert not (await get(service, added)).HasField("verification")
@@ -304,7 +304,7 @@ async def test_what_is_not_confirmed_here_retired_or_read_in_another_version_is_
     assert (await refused(verify(service, account))).reason == "BANK_ACCOUNT_NOT_USABLE"
 
 
-async def test_where_another_provider_draws_no_proof_is_offered_or_needed(service_database) -> None:
+async def test_where_another_provider_draws_no_verification_is_offered_or_needed(service_database) -> None:
     service = TransactionsHarness(await service_database("transactions"), choice=NO_CHOICE)
     account = await add(service)
     assert (await refused(verify(service, account))).reason == "VERIFICATION_NOT_OFFERED"
@@ -355,19 +355,19 @@ async def test_a_setup_of_others_is_left_alone_and_one_of_ours_that_a_restore_lo
     "provider_reference = 'seti_of_another'",
     "account_number_digest = 'of_another'",
 ])  # fmt: skip
-async def test_a_proof_that_somebody_altered_in_the_database_confirms_nothing(service, url, postgres, altered) -> None:
+async def test_a_verification_altered_in_the_database_confirms_nothing(service, url, postgres, altered) -> None:
     account = await add(service)
-    await prove(service, url, account)
+    await verify_with_code(service, url, account)
     await put_right(postgres.admin_dsn, service.database, f"UPDATE bank_account_verifications SET {altered}")
     with capture_logs() as logs:
         assert (await contribute(service, account)).payer_action_url != ""
     assert any(each["event"] == "row_not_sealed" for each in logs)
 
 
-async def test_a_proof_counts_for_the_number_of_its_account_and_not_for_one_of_the_same_last_digits(
+async def test_a_verification_counts_for_the_number_of_its_account_and_not_for_one_of_the_same_last_digits(
     service, url
 ) -> None:
-    await prove(service, url, await add(service))
+    await verify_with_code(service, url, await add(service))
     other = await add(service, "000987656789")
     assert (await contribute(service, other)).payer_action_url != ""
 

@@ -1,10 +1,10 @@
-"""The events of a provider that a test has, and the proofs of accounts, or none."""
+"""The events of a provider that a test has, and the verifications of accounts, or none."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from services.transactions.domain.verifications import ProvedAccount
+from services.transactions.domain.verifications import ProviderVerification
 from services.transactions.providers import plaid, stripe
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import (
@@ -34,10 +34,10 @@ class NoVerifications:
     def is_about(self, provider_id: str) -> bool:
         return False
 
-    async def begin(self, order: VerificationOrder) -> ProvedAccount:
+    async def begin(self, order: VerificationOrder) -> ProviderVerification:
         raise OutcomeUnknown("nobody is asked")
 
-    async def get_verification(self, provider_id: str) -> ProvedAccount | None:
+    async def get_verification(self, provider_id: str) -> ProviderVerification | None:
         return None
 
 

@@ -1,4 +1,4 @@
-"""How the proof of a bank account goes on, what it is worth, and what Stripe says of one."""
+"""How the verification of a bank account goes on, what it is worth, and what Stripe says of one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from services.transactions.domain.verifications import (
     FAILED_WITHIN,
     VERIFICATION_MOVES,
     Arrived,
-    Basis,
-    ProvedAccount,
-    Standing,
+    DebitBasis,
+    ProviderVerification,
     Verification,
+    VerificationNeed,
     VerificationStatus,
     check_may_begin,
-    choose_basis,
+    choose_debit_basis,
     end_of_blocked,
     fail,
     find_difference,
-    find_standing,
+    find_need,
     follow,
 )
 from services.transactions.providers.protocols import OutcomeUnknown
@@ -79,18 +79,18 @@ def a_verification(status: S = S.REQUESTED, **more: Any) -> Verification:
     )
 
 
-def proved(status: S, **more: Any) -> ProvedAccount:
+def answered(status: S, **more: Any) -> ProviderVerification:
     values: dict[str, Any] = {"failure": WHY} if status is S.FAILED else {}
     values |= {"action_url": "https://a.page", "expires_at": NOW + HOUR} if status is S.WAITING else {}
     account = "110000000", "6789"
     said = {"provider_reference": "seti_1", "reference": "bav_1", "status": status, "account": account}
-    return ProvedAccount(**said | values | more)
+    return ProviderVerification(**said | values | more)
 
 
 @pytest.mark.parametrize(("before", "said"), list(product(S, (S.WAITING, S.VERIFIED, S.FAILED))))
 def test_what_is_heard_late_changes_nothing_and_each_step_goes_where_the_table_says(before, said) -> None:
     known = a_verification(before)
-    after = follow(known, proved(said), NOW + HOUR)
+    after = follow(known, answered(said), NOW + HOUR)
     is_page = before is said is S.WAITING
     if said in VERIFICATION_MOVES[before] or is_page:
         assert (after.status, after.provider_reference) == (said, "seti_1")
@@ -109,43 +109,47 @@ WRONG_CODES = a_verification(S.FAILED, verification_id="bav_2")
 @pytest.mark.parametrize(
     ("verifications", "arrived", "basis"),
     [
-        ([], None, Basis()),
-        ([], EARLIER, Basis(confirmed_payment_id="pi_1")),
-        ([a_verification(S.VERIFIED)], None, Basis(verification_id="seti_1")),
-        ([a_verification(S.VERIFIED)], LATER, Basis(verification_id="seti_1")),
-        ([a_verification(S.VERIFIED, account_number_digest="of another number")], None, Basis()),
-        ([a_verification(S.REQUESTED)], None, Basis()),
-        ([a_verification(S.WAITING)], EARLIER, Basis(confirmed_payment_id="pi_1")),
-        ([WRONG_CODES], EARLIER, Basis(confirmed_payment_id="pi_1")),  # the payment was never by it
-        ([ENDED], EARLIER, Basis()),  # the payment may have been by what has ended
-        ([WRONG_CODES, ENDED], EARLIER, Basis()),
-        ([ENDED], LATER, Basis(confirmed_payment_id="pi_2")),  # confirmed anew, with a payment
-        ([a_verification(S.VERIFIED, provider_reference="seti_2"), ENDED], EARLIER, Basis(verification_id="seti_2")),
+        ([], None, DebitBasis()),
+        ([], EARLIER, DebitBasis(confirmed_payment_id="pi_1")),
+        ([a_verification(S.VERIFIED)], None, DebitBasis(verification_id="seti_1")),
+        ([a_verification(S.VERIFIED)], LATER, DebitBasis(verification_id="seti_1")),
+        ([a_verification(S.VERIFIED, account_number_digest="of another number")], None, DebitBasis()),
+        ([a_verification(S.REQUESTED)], None, DebitBasis()),
+        ([a_verification(S.WAITING)], EARLIER, DebitBasis(confirmed_payment_id="pi_1")),
+        ([WRONG_CODES], EARLIER, DebitBasis(confirmed_payment_id="pi_1")),  # the payment was never by it
+        ([ENDED], EARLIER, DebitBasis()),  # the payment may have been by what has ended
+        ([WRONG_CODES, ENDED], EARLIER, DebitBasis()),
+        ([ENDED], LATER, DebitBasis(confirmed_payment_id="pi_2")),  # confirmed anew, with a payment
+        (
+            [a_verification(S.VERIFIED, provider_reference="seti_2"), ENDED],
+            EARLIER,
+            DebitBasis(verification_id="seti_2"),
+        ),
     ],
 )
-def test_a_debit_goes_by_what_is_proved_of_its_number_and_still_counts(verifications, arrived, basis) -> None:
-    assert choose_basis(verifications, arrived, DIGEST) == basis
+def test_a_debit_goes_by_what_is_verified_of_its_number_and_still_counts(verifications, arrived, basis) -> None:
+    assert choose_debit_basis(verifications, arrived, DIGEST) == basis
 
 
 OPEN = a_verification(S.WAITING)
 
 
 @pytest.mark.parametrize(
-    ("account", "verifications", "arrived", "standing"),
+    ("account", "verifications", "arrived", "need"),
     [
-        (ACCOUNT, [], None, Standing(is_needed=True)),
-        (ACCOUNT, [], EARLIER, Standing(is_needed=False)),
-        (ACCOUNT, [OPEN], EARLIER, Standing(is_needed=True, verification=OPEN)),
-        (ACCOUNT, [WRONG_CODES], None, Standing(is_needed=True, verification=WRONG_CODES)),
-        (ACCOUNT, [WRONG_CODES], EARLIER, Standing(is_needed=False)),
-        (ACCOUNT, [ENDED], EARLIER, Standing(is_needed=True, verification=ENDED)),
+        (ACCOUNT, [], None, VerificationNeed(is_needed=True)),
+        (ACCOUNT, [], EARLIER, VerificationNeed(is_needed=False)),
+        (ACCOUNT, [OPEN], EARLIER, VerificationNeed(is_needed=True, verification=OPEN)),
+        (ACCOUNT, [WRONG_CODES], None, VerificationNeed(is_needed=True, verification=WRONG_CODES)),
+        (ACCOUNT, [WRONG_CODES], EARLIER, VerificationNeed(is_needed=False)),
+        (ACCOUNT, [ENDED], EARLIER, VerificationNeed(is_needed=True, verification=ENDED)),
         (replace(ACCOUNT, status=BankAccountStatus.PENDING), [OPEN], None, None),
         (replace(ACCOUNT, status=BankAccountStatus.BLOCKED), [ENDED], None, None),
         (replace(ACCOUNT, replaced_by_bank_account_id="ba_2"), [OPEN], None, None),
     ],
 )
-def test_its_holder_is_told_whether_anything_is_left_to_be_proved(account, verifications, arrived, standing) -> None:
-    assert find_standing(account, verifications, arrived) == standing
+def test_its_holder_is_told_whether_anything_is_left_to_verify(account, verifications, arrived, need) -> None:
+    assert find_need(account, verifications, arrived) == need
 
 
 @pytest.mark.parametrize(
@@ -169,19 +173,19 @@ def test_three_that_failed_within_thirty_days_are_enough(ages, may) -> None:
 @pytest.mark.parametrize(
     ("known", "said", "wrong"),
     [
-        (a_verification(), proved(S.WAITING), ""),
-        (a_verification(S.WAITING), proved(S.VERIFIED), ""),
-        (a_verification(S.WAITING), proved(S.FAILED, account=None), ""),  # not said any more
-        (a_verification(S.WAITING), proved(S.VERIFIED, provider_reference="seti_2"), "id"),
-        (a_verification(), proved(S.VERIFIED, account=("110000000", "6780")), "bank account"),
-        (a_verification(), proved(S.VERIFIED, reference="bav_2"), "reference"),
+        (a_verification(), answered(S.WAITING), ""),
+        (a_verification(S.WAITING), answered(S.VERIFIED), ""),
+        (a_verification(S.WAITING), answered(S.FAILED, account=None), ""),  # not said any more
+        (a_verification(S.WAITING), answered(S.VERIFIED, provider_reference="seti_2"), "id"),
+        (a_verification(), answered(S.VERIFIED, account=("110000000", "6780")), "bank account"),
+        (a_verification(), answered(S.VERIFIED, reference="bav_2"), "reference"),
     ],
 )
 def test_an_answer_counts_only_if_it_is_about_what_was_asked_for(known, said, wrong) -> None:
     assert find_difference(known, ACCOUNT, said) == wrong
 
 
-def test_what_was_proved_of_a_blocked_account_has_ended_and_says_why() -> None:
+def test_what_was_verified_of_a_blocked_account_has_ended_and_says_why() -> None:
     ended = end_of_blocked(a_verification(S.VERIFIED))
     assert ended.has_ended
     assert ended.failure is not None

@@ -1,4 +1,4 @@
-"""The holder of a bank account proves it to the provider that draws from it, before the first payment.
+"""The holder of a bank account verifies it with the provider that draws from it, before the first payment.
 
 What is asked of the provider is written first, and asked outside of any transaction: whatever is lost on the way, the
 same verification is asked for again. How it stands is what the provider says when it is asked, and never a webhook.
@@ -29,18 +29,18 @@ from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import VerificationNotOffered, build_altered
 from services.transactions.domain.verifications import (
-    Basis,
-    ProvedAccount,
-    Standing,
+    DebitBasis,
+    ProviderVerification,
     Verification,
+    VerificationNeed,
     VerificationStatus,
     check_may_begin,
-    choose_basis,
+    choose_debit_basis,
     fail,
     find_difference,
-    find_standing,
+    find_need,
     follow,
-    is_proved_here,
+    may_be_verified,
 )
 from services.transactions.providers.protocols import (
     AccountVerifications,
@@ -66,29 +66,29 @@ async def verify_bank_account(dependencies: Dependencies, request: pb.VerifyBank
     """
     account = await _require_own_account(dependencies, request.bank_account_id)
     check_etag(request.etag, account.etag)
-    _check_proved_here(account)
+    _check_may_be_verified(account)
     provider, asked = _choose_provider(dependencies)
-    standing = await _open(dependencies, account, provider)
-    known = standing.verification
+    need = await _open(dependencies, account, provider)
+    known = need.verification
     if known is not None and known.provider_reference is not None:
-        proved = await _ask_again(asked, known)
-        if proved is not None:
-            known = await _follow(dependencies, known, proved)
+        theirs = await _ask_again(asked, known)
+        if theirs is not None:
+            known = await _save_answer(dependencies, known.verification_id, theirs)
         if not known.is_open:  # it has failed just now
-            standing = await _open(dependencies, account, provider)
-            known = standing.verification
+            need = await _open(dependencies, account, provider)
+            known = need.verification
     if known is not None and known.provider_reference is None and known.is_open:
         known = await _begin(dependencies, asked, account, known)
-    return await _answer(dependencies, account.bank_account_id, Standing(standing.is_needed, known))
+    return await _answer(dependencies, account.bank_account_id, VerificationNeed(need.is_needed, known))
 
 
-async def _answer(dependencies: Dependencies, bank_account_id: str, standing: Standing) -> pb.BankAccount:
+async def _answer(dependencies: Dependencies, bank_account_id: str, need: VerificationNeed) -> pb.BankAccount:
     """The account as it is by now."""
     async with dependencies.database.begin_snapshot() as tx:
         found = await find_bank_account(tx, bank_account_id)
         if found is None:
             raise BankAccountNotFound()
-        answer = answer_bank_account(found, standing if is_proved_here(found) else None)
+        answer = answer_bank_account(found, need if may_be_verified(found) else None)
         await add_versions(tx, answer)
         return answer
 
@@ -101,29 +101,29 @@ async def _require_own_account(dependencies: Dependencies, bank_account_id: str)
         raise BankAccountNotFound()
     if principal.confined:  # an investor reaches its own parties alone
         return account
-    standing = await dependencies.peers.compliance.list_parties_of_person(principal.person)
-    if account.party_id not in standing.parties:
-        raise PermissionDenied("Only who acts for the party proves its bank account.")
+    acting = await dependencies.peers.compliance.list_parties_of_person(principal.person)
+    if account.party_id not in acting.parties:
+        raise PermissionDenied("Only who acts for the party verifies its bank account.")
     return account
 
 
-def _check_proved_here(account: BankAccount) -> None:
+def _check_may_be_verified(account: BankAccount) -> None:
     """Raises: BankAccountNotUsable."""
-    if not is_proved_here(account):
-        message = f"The bank account is {account.status}, or replaced: only one that is ACTIVE is proved."
+    if not may_be_verified(account):
+        message = f"The bank account is {account.status}, or replaced: only one that is ACTIVE may be verified."
         raise BankAccountNotUsable(message, bank_account_id=account.bank_account_id, status=account.status)
 
 
 def _choose_provider(dependencies: Dependencies) -> tuple[str, AccountVerifications]:
-    """Who draws from bank accounts of the organization, if that wants a proof. Raises: VerificationNotOffered."""
-    provider = dependencies.providers.choice.find_proving(current_principal().org_id)
+    """Who draws from its bank accounts, if that has them verified before. Raises: VerificationNotOffered."""
+    provider = dependencies.providers.choice.find_verifying(current_principal().org_id)
     if provider is None:
         raise VerificationNotOffered()
     return provider, dependencies.providers.verifications[provider]
 
 
-async def _open(dependencies: Dependencies, account: BankAccount, provider: str) -> Standing:
-    """Writes what is to be asked of the provider, if nothing is open there and anything is left to be proved.
+async def _open(dependencies: Dependencies, account: BankAccount, provider: str) -> VerificationNeed:
+    """Writes what is to be asked of the provider, if nothing is open there and anything is left to verify.
 
     Raises: BankAccountNotFound, BankAccountNotUsable, TooManyVerifications.
     """
@@ -132,15 +132,15 @@ async def _open(dependencies: Dependencies, account: BankAccount, provider: str)
         locked = await lock_bank_account(tx, account_id)
         if locked is None:
             raise BankAccountNotFound()
-        _check_proved_here(locked)
+        _check_may_be_verified(locked)
         earlier = await store.list_verifications(tx, account_id, provider)
         if earlier and _is_forgotten(earlier[0], now):
             earlier = [await _give_up(tx, earlier[0].verification_id, now), *earlier[1:]]
         arrived = await find_arrived(tx, provider, account_id)
-        standing = find_standing(locked, earlier, arrived) or Standing(is_needed=True)
-        found = standing.verification
-        if not standing.is_needed or (found is not None and found.is_open):
-            return standing
+        need = find_need(locked, earlier, arrived) or VerificationNeed(is_needed=True)
+        found = need.verification
+        if not need.is_needed or (found is not None and found.is_open):
+            return need
         check_may_begin(earlier, now)
         verification = Verification(
             verification_id=new_id("bav"),
@@ -152,7 +152,7 @@ async def _open(dependencies: Dependencies, account: BankAccount, provider: str)
             updated_at=now,
         )
         await store.VERIFICATIONS.insert(tx, verification)
-        return Standing(is_needed=True, verification=verification)
+        return VerificationNeed(is_needed=True, verification=verification)
 
 
 def _is_forgotten(verification: Verification, now: datetime) -> bool:
@@ -178,26 +178,26 @@ async def _begin(
     """Asks the provider for it; it has failed where the provider refuses. Raises: Unavailable."""
     order = _build_order(dependencies.vault, account, verification)
     try:
-        proved = await asked.begin(order)
+        theirs = await asked.begin(order)
     except Declined as declined:
         refused = Failure(declined.code, declined.message, declined.retryable, declined.metadata)
         return await _fail(dependencies, verification, refused)
     except OutcomeUnknown as error:
         log.warning("verification_unknown", verification_id=verification.verification_id, cause=str(error))
         raise Unavailable("The payment provider does not answer. Ask again: it is the same verification.") from None
-    return await _follow(dependencies, verification, proved)
+    return await _save_answer(dependencies, verification.verification_id, theirs)
 
 
-async def _ask_again(asked: AccountVerifications, known: Verification) -> ProvedAccount | None:
+async def _ask_again(asked: AccountVerifications, known: Verification) -> ProviderVerification | None:
     """How it stands at the provider; None where that does not say, which is in the log."""
     try:
-        proved = await asked.get_verification(known.provider_reference or "")
+        theirs = await asked.get_verification(known.provider_reference or "")
         cause = "the provider has no such verification"
     except (OutcomeUnknown, KeyMissing) as error:
-        proved, cause = None, str(error)
-    if proved is None:
+        theirs, cause = None, str(error)
+    if theirs is None:
         log.warning("verification_unknown", verification_id=known.verification_id, cause=cause)
-    return proved
+    return theirs
 
 
 def _build_order(vault: Vault, account: BankAccount, verification: Verification) -> VerificationOrder:
@@ -231,60 +231,58 @@ async def _fail(dependencies: Dependencies, verification: Verification, failure:
         return await store.VERIFICATIONS.save(tx, before, fail(before, failure), dependencies.clock.now())
 
 
-async def _follow(dependencies: Dependencies, verification: Verification, proved: ProvedAccount) -> Verification:
-    async with dependencies.database.begin() as tx:
-        return await follow_proof(tx, verification.verification_id, proved, dependencies.clock.now())
-
-
-async def follow_proof(tx: Tx, verification_id: str, proved: ProvedAccount, now: datetime) -> Verification:
+async def _save_answer(dependencies: Dependencies, verification_id: str, theirs: ProviderVerification) -> Verification:
     """Brings a verification to where its provider has it; what is not ours is told, and changes nothing.
 
     Raises: NotSealed.
     """
-    before = await store.VERIFICATIONS.lock_known(tx, verification_id)
-    account = await find_bank_account(tx, before.bank_account_id)
-    if account is None:
-        raise BankAccountNotFound()
-    if wrong := find_difference(before, account, proved):
-        about = _describe(before.provider, proved, before.bank_account_id)
-        cause = f"What the provider has as verification {verification_id} differs in {wrong}."
-        await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, cause, now)
-        return before
-    after = follow(before, proved, now)
-    return before if after == before else await store.VERIFICATIONS.save(tx, before, after, now)
+    async with dependencies.database.begin() as tx:
+        now = dependencies.clock.now()
+        before = await store.VERIFICATIONS.lock_known(tx, verification_id)
+        account = await find_bank_account(tx, before.bank_account_id)
+        if account is None:
+            raise BankAccountNotFound()
+        if wrong := find_difference(before, account, theirs):
+            about = _describe(before.provider, theirs, before.bank_account_id)
+            cause = f"What the provider has as verification {verification_id} differs in {wrong}."
+            await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, cause, now)
+            return before
+        after = follow(before, theirs, now)
+        return before if after == before else await store.VERIFICATIONS.save(tx, before, after, now)
 
 
-async def apply_proof(dependencies: Dependencies, provider: str, proved: ProvedAccount | None) -> str | None:
+async def apply_verification(
+    dependencies: Dependencies, provider: str, theirs: ProviderVerification | None
+) -> str | None:
     """Applies what a provider said of a verification that an event names.
 
     Returns: Why the event is about nothing here; None where it was about one of ours. Raises: NotSealed.
     """
-    if proved is None:
+    if theirs is None:
         return "the provider has no such verification"
-    owner = await store.find_owner(dependencies.database, proved.reference) if proved.reference else None
+    owner = await store.find_owner(dependencies.database, theirs.reference) if theirs.reference else None
     if owner is None:
-        if proved.reference or proved.is_misused:
+        if theirs.reference or theirs.is_misused:
             cause = (
-                f"It bears words of a verification of ours ({proved.reference or 'not proved'}): none is known here."
+                f"It bears words of a verification of ours ({theirs.reference or 'not proved'}): none is known here."
             )
-            about = _describe(provider, proved)
+            about = _describe(provider, theirs)
             await report_apart(dependencies, None, ExceptionKind.PAYMENT_NOT_OURS, about, cause)
         return "not a verification of ours"
     with acting_as(service_principal(NAME, owner)):
-        async with dependencies.database.begin() as tx:
-            await follow_proof(tx, proved.reference, proved, dependencies.clock.now())
+        await _save_answer(dependencies, theirs.reference, theirs)
     return None
 
 
-def _describe(provider: str, proved: ProvedAccount, bank_account_id: str | None = None) -> About:
-    return About(bank_account_id=bank_account_id, provider=provider, provider_payment_id=proved.provider_reference)
+def _describe(provider: str, theirs: ProviderVerification, bank_account_id: str | None = None) -> About:
+    return About(bank_account_id=bank_account_id, provider=provider, provider_payment_id=theirs.provider_reference)
 
 
-async def read_basis(source: Source, provider: str, bank_account_id: str, digest: str) -> Basis:
+async def read_debit_basis(source: Source, provider: str, bank_account_id: str, digest: str) -> DebitBasis:
     """By what the provider of a debit knows its account. Nothing counts where somebody altered what we know of it: then
     its holder confirms the account with the payment."""
     try:
         verifications = await store.list_verifications(source, bank_account_id, provider)
     except NotSealed:  # in the log by now
-        return Basis()
-    return choose_basis(verifications, await find_arrived(source, provider, bank_account_id), digest)
+        return DebitBasis()
+    return choose_debit_basis(verifications, await find_arrived(source, provider, bank_account_id), digest)

@@ -62,13 +62,13 @@ class BankReferenceUsed(DomainError):
 
 
 class VerificationNotOffered(DomainError):
-    """Who draws from bank accounts here by ACH wants no proof of them before a payment."""
+    """Who draws from bank accounts here by ACH wants none verified before a payment."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "VERIFICATION_NOT_OFFERED"
 
     def __init__(self) -> None:
-        super().__init__("Nobody has to prove a bank account here before money is drawn from it.")
+        super().__init__("No bank account has to be verified here before money is drawn from it.")
 
 
 class TooManyVerifications(DomainError):

@@ -1,7 +1,7 @@
-"""A bank account that its holder proves to a payment provider before the first payment: how that stands, and its use.
+"""A bank account that its holder verifies with a payment provider before the first payment: how that stands, its use.
 
 The provider deposits a cent there, and the holder types the code beside it on a page of the provider's. Later payments
-use what was proved, and wait for nobody.
+use what was verified, and wait for nobody.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ VERIFICATION_MOVES: Final[Moves[VerificationStatus]] = {
 class Verification:
     """
     Args:
-        account_number_digest: Of the number that is proved: it is worth nothing for another one.
+        account_number_digest: Of the number that is verified: it is worth nothing for another one.
         provider_reference: The provider's id; None until it has answered.
         action_url: Where the holder types the code, while it is WAITING.
         expires_at: When the provider ends it.
@@ -71,7 +71,7 @@ class Verification:
 
     @property
     def has_ended(self) -> bool:
-        """It was proved once, and is not any more."""
+        """It was VERIFIED once, and is not any more."""
         return self.status is S.FAILED and self.verified_at is not None
 
     @property
@@ -81,7 +81,7 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProvedAccount:
+class ProviderVerification:
     """A verification as its provider has it now.
 
     Args:
@@ -107,14 +107,14 @@ class Arrived(NamedTuple):
     created_at: datetime
 
 
-class Basis(NamedTuple):
+class DebitBasis(NamedTuple):
     """By what its provider knows an account, each by the provider's id: neither where its holder has to confirm it."""
 
     confirmed_payment_id: str = ""
     verification_id: str = ""
 
 
-class Standing(NamedTuple):
+class VerificationNeed(NamedTuple):
     """What its holder is told of an account.
 
     Args:
@@ -125,12 +125,12 @@ class Standing(NamedTuple):
     verification: Verification | None = None
 
     @property
-    def is_left_to_prove(self) -> bool:
-        is_proved = self.verification is not None and self.verification.status is S.VERIFIED
-        return self.is_needed and not is_proved
+    def is_left_to_verify(self) -> bool:
+        is_verified = self.verification is not None and self.verification.status is S.VERIFIED
+        return self.is_needed and not is_verified
 
 
-def choose_basis(verifications: Sequence[Verification], arrived: Arrived | None, digest: str) -> Basis:
+def choose_debit_basis(verifications: Sequence[Verification], arrived: Arrived | None, digest: str) -> DebitBasis:
     """What a debit goes by.
 
     A payment that was made before a verification ended may have gone by what ended, so it confirms nothing.
@@ -141,33 +141,33 @@ def choose_basis(verifications: Sequence[Verification], arrived: Arrived | None,
     """
     for each in verifications:
         if each.status is S.VERIFIED and each.account_number_digest == digest:
-            return Basis(verification_id=each.provider_reference or "")
+            return DebitBasis(verification_id=each.provider_reference or "")
     ended_at = max((each.updated_at for each in verifications if each.has_ended), default=None)
     if arrived is None or (ended_at is not None and arrived.created_at <= ended_at):
-        return Basis()
-    return Basis(confirmed_payment_id=arrived.provider_reference)
+        return DebitBasis()
+    return DebitBasis(confirmed_payment_id=arrived.provider_reference)
 
 
-def is_proved_here(account: BankAccount) -> bool:
-    """Whether its holder may prove it: it is confirmed here, and used for what comes."""
+def may_be_verified(account: BankAccount) -> bool:
+    """It is confirmed here, and used for what comes."""
     return account.status is BankAccountStatus.ACTIVE and account.replaced_by_bank_account_id is None
 
 
-def find_standing(
+def find_need(
     account: BankAccount, verifications: Sequence[Verification], arrived: Arrived | None
-) -> Standing | None:
-    """None of an account that nobody proves to a provider: it is not confirmed here, or is used no more.
+) -> VerificationNeed | None:
+    """None of an account that nobody may verify: it is not confirmed here, or is used no more.
 
     Args:
-        verifications: As `choose_basis` takes them.
+        verifications: As `choose_debit_basis` takes them.
     """
-    if not is_proved_here(account):
+    if not may_be_verified(account):
         return None
     latest = next(iter(verifications), None)
     if latest is not None and latest.is_open:
-        return Standing(is_needed=True, verification=latest)
-    is_known = choose_basis(verifications, arrived, account.account_number_digest) != Basis()
-    return Standing(is_needed=False) if is_known else Standing(is_needed=True, verification=latest)
+        return VerificationNeed(is_needed=True, verification=latest)
+    is_known = choose_debit_basis(verifications, arrived, account.account_number_digest) != DebitBasis()
+    return VerificationNeed(is_needed=False) if is_known else VerificationNeed(is_needed=True, verification=latest)
 
 
 def check_may_begin(earlier: Iterable[Verification], now: datetime) -> None:
@@ -182,30 +182,30 @@ def check_may_begin(earlier: Iterable[Verification], now: datetime) -> None:
         raise TooManyVerifications(FAILED_MAX, FAILED_WITHIN.days)
 
 
-def find_difference(verification: Verification, account: BankAccount, proved: ProvedAccount) -> str:
+def find_difference(verification: Verification, account: BankAccount, theirs: ProviderVerification) -> str:
     """In what the provider's answer is not about our verification; empty if it is."""
     ours = verification.provider_reference
-    if ours is not None and proved.provider_reference != ours:
+    if ours is not None and theirs.provider_reference != ours:
         return "id"
-    if proved.account not in (None, (account.routing_number, account.account_number_last4)):
+    if theirs.account not in (None, (account.routing_number, account.account_number_last4)):
         return "bank account"
-    return "" if proved.reference == verification.verification_id else "reference"
+    return "" if theirs.reference == verification.verification_id else "reference"
 
 
-def follow(verification: Verification, proved: ProvedAccount, now: datetime) -> Verification:
+def follow(verification: Verification, theirs: ProviderVerification, now: datetime) -> Verification:
     """Where the provider has it; the same where we know more already."""
-    is_move = proved.status in VERIFICATION_MOVES[verification.status]
-    is_page = proved.status is verification.status is S.WAITING
+    is_move = theirs.status in VERIFICATION_MOVES[verification.status]
+    is_page = theirs.status is verification.status is S.WAITING
     if not is_move and not is_page:
         return verification
     return replace(
         verification,
-        provider_reference=proved.provider_reference,
-        status=proved.status,
-        action_url=proved.action_url or None,
-        expires_at=proved.expires_at if proved.status is S.WAITING else None,
-        failure=proved.failure,
-        verified_at=now if proved.status is S.VERIFIED else verification.verified_at,
+        provider_reference=theirs.provider_reference,
+        status=theirs.status,
+        action_url=theirs.action_url or None,
+        expires_at=theirs.expires_at if theirs.status is S.WAITING else None,
+        failure=theirs.failure,
+        verified_at=now if theirs.status is S.VERIFIED else verification.verified_at,
     )
 
 
@@ -214,5 +214,5 @@ def fail(verification: Verification, failure: Failure) -> Verification:
 
 
 def end_of_blocked(verification: Verification) -> Verification:
-    """A bank's return forbids its account. What was proved counts no more, whoever unblocks the account later."""
+    """A bank's return forbids its account. That it was VERIFIED counts no more, whoever unblocks the account later."""
     return fail(verification, make_failure(BankAccountBlocked(verification.bank_account_id)))

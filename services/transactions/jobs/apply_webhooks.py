@@ -3,7 +3,7 @@
 Whose a webhook is, is known once its payment is found. As it was received it belongs to nobody, so its row is finished
 after the organization's transaction has committed; a crash between the two has it applied again, which changes nothing.
 Those about one payment that wait together are applied by one look at it. One that is about none says that the provider
-has events to fetch: they are stored as webhooks of their own. One about the proof of a bank account brings that to
+has events to fetch: they are stored as webhooks of their own. One about a verification of a bank account brings that to
 where its provider has it, and is no organization's webhook: those are about transactions.
 """
 
@@ -20,13 +20,13 @@ from services.chassis.data.sql import Row
 from services.transactions.commands import webhooks
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.commands.settlement import describe_payment
-from services.transactions.commands.verifications import apply_proof
+from services.transactions.commands.verifications import apply_verification
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment
 from services.transactions.jobs.batches import CALLS_MAX, ask_each, do_groups
 from services.transactions.jobs.read_provider_events import read_events
-from services.transactions.providers.protocols import OutcomeUnknown
+from services.transactions.providers.protocols import AccountVerifications, OutcomeUnknown
 from services.transactions.store import provider_payments
 from services.transactions.store import webhooks as store
 
@@ -46,7 +46,7 @@ async def apply_webhooks(dependencies: Dependencies) -> int:
                 found[one.org_id].append(one)
         await do_groups(found, partial(_apply, dependencies))
 
-    await ask_each(list(about.values()), partial(_look_up, dependencies), write)
+    await ask_each(list(about.values()), partial(_ask, dependencies), write)
     return len(taken)
 
 
@@ -59,28 +59,41 @@ class _Found(NamedTuple):
     transaction_id: str
 
 
-async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found | None:
-    """None where there is nothing to apply, or it is not known yet.
+async def _ask(dependencies: Dependencies, taken: Sequence[Row]) -> _Found | None:
+    """None where there is nothing to apply to a transaction, or it is not known yet.
 
     Args:
-        taken: About one payment, or about none.
+        taken: About one payment or verification, or about none.
     """
-    provider, payment_id = taken[0].provider, taken[0].provider_reference
-    database = dependencies.database
+    provider, provider_id = taken[0].provider, taken[0].provider_reference
+    verifications = dependencies.providers.verifications.get(provider)
     try:
-        if payment_id is None:
+        if provider_id is None:
             await _fetch_events(dependencies, provider, taken)
-            return None
-        proofs = dependencies.providers.verifications.get(provider)
-        if proofs is not None and proofs.is_about(payment_id):
-            proved = await proofs.get_verification(payment_id)
-            why = await apply_proof(dependencies, provider, proved)
-            await store.finish_webhooks(database, taken, ignored_because=why)
-            return None
-        payment = await dependencies.providers.require_look_ups(provider).get_payment(payment_id)
+        elif verifications is not None and verifications.is_about(provider_id):
+            await _apply_verification(dependencies, verifications, taken)
+        else:
+            return await _look_up(dependencies, taken)
     except OutcomeUnknown:
         await _postpone(dependencies, taken)
-        return None
+    return None
+
+
+async def _apply_verification(
+    dependencies: Dependencies, verifications: AccountVerifications, taken: Sequence[Row]
+) -> None:
+    """Raises: OutcomeUnknown: the provider does not say; it is asked again."""
+    provider, provider_id = taken[0].provider, taken[0].provider_reference
+    theirs = await verifications.get_verification(provider_id)
+    why = await apply_verification(dependencies, provider, theirs)
+    await store.finish_webhooks(dependencies.database, taken, ignored_because=why)
+
+
+async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found | None:
+    """None where it is no payment of ours. Raises: OutcomeUnknown: the provider does not say; it is asked again."""
+    provider, payment_id = taken[0].provider, taken[0].provider_reference
+    database = dependencies.database
+    payment = await dependencies.providers.require_look_ups(provider).get_payment(payment_id)
     owner = None
     if payment is not None:
         owner = await provider_payments.find_owner(database, provider, payment.payment_id, payment.reference)

@@ -26,7 +26,7 @@ from services.transactions.commands.attempts import ask_about_attempts
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.exceptions import describe_transaction, report, report_apart
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, report_not_ours
-from services.transactions.commands.verifications import read_basis
+from services.transactions.commands.verifications import read_debit_basis
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.bank_accounts import BankAccount, check_usable
 from services.transactions.domain.exceptions import ExceptionKind
@@ -157,7 +157,7 @@ async def _order_or_find(
     if objection is not None:
         raise objection
     if PROVIDERS[row.provider].is_confirmed_by_payers and row.bank_account_id:
-        basis = await read_basis(reader, row.provider, row.bank_account_id, row.account_number_digest or "")
+        basis = await read_debit_basis(reader, row.provider, row.bank_account_id, row.account_number_digest or "")
         order = replace(order, earlier_payment_ids=sorted(earlier), **basis._asdict())
     elif PROVIDERS[row.provider].is_asked_for_payments:
         await _check_ended(dependencies, row, earlier)

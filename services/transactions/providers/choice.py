@@ -62,8 +62,8 @@ class ProviderChoice:
                 return found
         return rail.provider
 
-    def find_proving(self, org_id: str) -> str | None:
-        """Who draws from bank accounts for this organization, if that wants their holders to confirm them."""
+    def find_verifying(self, org_id: str) -> str | None:
+        """Who draws from bank accounts for this organization, if that has their holders verify them."""
         provider = self.find(org_id, RAILS["ACH"], is_inbound=True)
         return provider if provider is not None and PROVIDERS[provider].is_confirmed_by_payers else None
 

@@ -17,7 +17,7 @@ from services.transactions.domain.linked_accounts import LinkedAccount
 from services.transactions.domain.payments import Payment, find_difference
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import BankLinksNotSetUp
-from services.transactions.domain.verifications import ProvedAccount
+from services.transactions.domain.verifications import ProviderVerification
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 
@@ -34,7 +34,7 @@ class PaymentOrder:
         bank_account_id: And its number; empty where the rail has no account.
         earlier_payment_ids: The provider's ids of the attempts before: nothing more may move by them.
         confirmed_payment_id: The provider's id of a payment that arrived from the same account before; empty for none.
-        verification_id: The provider's id of the verification by which the account's holder proved it; empty for none.
+        verification_id: The provider's id of the account's verification by its holder; empty for none.
         refunded_payment_id: The provider's id of what a refund gives back, to where it came from; empty for none.
     """
 
@@ -63,7 +63,7 @@ class PaymentOrder:
 
 @dataclass(frozen=True, slots=True)
 class VerificationOrder:
-    """A bank account that its holder is to prove. `key` makes it happen once; `reference` is our id of it."""
+    """A bank account that its holder is to verify. `key` makes it happen once; `reference` is our id of it."""
 
     key: str
     reference: str
@@ -193,13 +193,13 @@ class PaymentCancellations(Protocol):
 
 
 class AccountVerifications(Protocol):
-    """Has the holder of a bank account prove it before the first payment. Nothing is drawn by that."""
+    """Has the holder of a bank account verify it before the first payment. Nothing is drawn by that."""
 
     def is_about(self, provider_id: str) -> bool:
         """Whether an event is about a verification, and not about a payment, by the id that it names."""
         ...
 
-    async def begin(self, order: VerificationOrder) -> ProvedAccount:
+    async def begin(self, order: VerificationOrder) -> ProviderVerification:
         """Asks for it. The same key again is the same verification.
 
         Raises:
@@ -208,7 +208,7 @@ class AccountVerifications(Protocol):
         """
         ...
 
-    async def get_verification(self, provider_id: str) -> ProvedAccount | None:
+    async def get_verification(self, provider_id: str) -> ProviderVerification | None:
         """As it is now, by whatever id an event names; None if there is none. Raises OutcomeUnknown."""
         ...
 
@@ -353,7 +353,7 @@ class Providers:
         invariant(self.look_ups.keys() == asked, "each provider that can be asked is asked")
         confirming = {name for name in self.orders if PROVIDERS[name].is_confirmed_by_payers}
         invariant(self.cancellations.keys() == confirming, "what waits for its payer can be cancelled")
-        invariant(self.verifications.keys() == confirming, "what would wait for its payer can be proved before")
+        invariant(self.verifications.keys() == confirming, "what would wait for its payer can be verified before")
         reversing = {name for name in self.orders if PROVIDERS[name].reverses_payouts}
         invariant(self.reversals.keys() == reversing, "each provider that takes payouts back can be asked to")
         telling = {name for name in self.orders if PROVIDERS[name].tells_events}

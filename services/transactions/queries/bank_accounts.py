@@ -21,7 +21,7 @@ from services.transactions.actions import (
     answer_bank_account,
 )
 from services.transactions.domain.bank_accounts import BankAccount
-from services.transactions.domain.verifications import Standing, find_standing
+from services.transactions.domain.verifications import VerificationNeed, find_need
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store.bank_accounts import BANK_ACCOUNTS
 from services.transactions.store.transactions import find_arrived
@@ -38,24 +38,24 @@ async def get_bank_account(
     row = await fetch_row(reader, _BANK_ACCOUNT, bank_account_id=request.bank_account_id)
     if row is None or not current_principal().may_reach(row.party_id):
         raise BankAccountNotFound()
-    account, standing = BANK_ACCOUNTS.read_sealed(reader, row), None
+    account, need = BANK_ACCOUNTS.read_sealed(reader, row), None
     if account.party_id in current_principal().parties:
-        standing = await read_standing(reader, account, choice)
-    answer = answer_bank_account(account, standing)
+        need = await read_need(reader, account, choice)
+    answer = answer_bank_account(account, need)
     answer.aggregate_version = row.aggregate_version
     return answer
 
 
-async def read_standing(source: Source, account: BankAccount, choice: ProviderChoice) -> Standing | None:
-    """Whether its holder has proved the account to whoever draws from it now; None where that wants no proof.
+async def read_need(source: Source, account: BankAccount, choice: ProviderChoice) -> VerificationNeed | None:
+    """Whether its holder has verified the account with whoever draws from it now; None where that wants none verified.
 
     Raises: NotSealed.
     """
-    provider = choice.find_proving(current_principal().org_id)
+    provider = choice.find_verifying(current_principal().org_id)
     if provider is None:
         return None
     verifications = await list_verifications(source, account.bank_account_id, provider)
-    return find_standing(account, verifications, await find_arrived(source, provider, account.bank_account_id))
+    return find_need(account, verifications, await find_arrived(source, provider, account.bank_account_id))
 
 
 _BANK_ACCOUNT = Read(

@@ -70,7 +70,7 @@ async def find_owner(database: Database, verification_id: str) -> str | None:
 
 
 async def end_all(tx: Tx, bank_account_id: str, now: datetime) -> None:
-    """What was proved of an account that is blocked counts no more.
+    """That an account that is blocked was verified counts no more.
 
     What somebody altered counts for nothing anyway, and keeps nothing from being blocked.
     """

@@ -1,4 +1,4 @@
-"""The table of what was asked of a provider so that the holder of a bank account proves it there."""
+"""The table of what was asked of a provider so that the holder of a bank account verifies it there."""
 
 from __future__ import annotations
 

@@ -102,11 +102,11 @@ RULES = {
     "a webhook that is never applied": ("UPDATE received_webhooks SET due_at = NULL", "42501"),
     "a webhook with a proof made up": ("UPDATE received_webhooks SET due_at = NULL, proof = 'false'", "42501"),
     "events read from an earlier place": ("UPDATE event_cursors SET after_id = '1'", "42501"),
-    "an account that is proved by nobody": (
+    "an account that is verified by nobody": (
         "UPDATE bank_account_verifications SET version = 2, status = 'VERIFIED'",
         "23514",
     ),
-    "a second proof of an account at once": (
+    "a second verification of an account at once": (
         (
             'INSERT INTO bank_account_verifications SELECT (jsonb_populate_record(v, \'{"verification_id": "b"}\')).*'
             " FROM bank_account_verifications v"

@@ -1,4 +1,4 @@
-"""A bank account that Stripe has not seen, made known to it by its number: for a payment, or to be proved before."""
+"""A bank account that Stripe has not seen, made known to it by its number: for a payment, or to be verified before."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from services.transactions.providers.signatures import read_event
 from services.transactions.providers.stripe.client import LIST_LIMIT, NotThere, Refused, StripeApi, read_list
 from services.transactions.providers.stripe.webhooks import find_payment_id
 
-# Of those by which a payment, or the proof of an account, goes another way; Stripe takes 20 names.
+# Of those by which a payment, or the verification of an account, goes another way; Stripe takes 20 names.
 _TYPES: Final = (
     *("payment_intent.canceled", "payment_intent.payment_failed", "payment_intent.succeeded"),
     *("charge.failed", "charge.refunded", "charge.refund.updated", "charge.dispute.created", "charge.dispute.updated"),

@@ -198,7 +198,7 @@ class StripePayments:
             raise NotAsOrdered("an earlier attempt goes on at the provider", payment_id)
 
     async def _find_known(self, order: PaymentOrder) -> dict[str, Any] | None:
-        """The bank account as its holder proved it, before or with an earlier payment; None where neither is so now."""
+        """The bank account that its holder verified before, or with an earlier payment; None where neither is so."""
         if order.verification_id:
             return await self.setups.find_usable(order)
         return await self._find_confirmed(order)

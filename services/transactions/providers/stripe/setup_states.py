@@ -1,4 +1,4 @@
-"""What a SetupIntent says: whose it is, and how the proof of a bank account stands.
+"""What a SetupIntent says: whose it is, and how the verification of a bank account stands.
 
 Source: docs.stripe.com/payments/setupintents/lifecycle, docs.stripe.com/payments/ach-direct-debit/set-up-payment,
 docs.stripe.com/api/mandates/object.
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from services.chassis.values.failure import Failure
 from services.chassis.values.text import read_text
-from services.transactions.domain.verifications import ProvedAccount, VerificationStatus
+from services.transactions.domain.verifications import ProviderVerification, VerificationStatus
 from services.transactions.providers.protocols import NOT_READ, TEXT_CHARACTERS_MAX, OutcomeUnknown
 from services.transactions.providers.stripe.states import ACTION_URL, METHOD
 
@@ -32,7 +32,7 @@ def spell_setup_proved(reference: str, customer_id: str, method_id: str) -> str:
 
 
 def find_setup_method(setup: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The bank account that is proved; None where Stripe does not say any more: it takes it out once it has failed.
+    """The bank account that is verified; None where Stripe does not say any more: it takes it out once it has failed.
 
     Raises: KeyError, TypeError, AttributeError.
     """
@@ -40,7 +40,7 @@ def find_setup_method(setup: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None if found is None else {"id": found["id"], "customer": found["customer"], METHOD: found[METHOD]}
 
 
-def read_setup(setup: Mapping[str, Any], is_ours: Callable[[Mapping[str, Any]], bool]) -> ProvedAccount:
+def read_setup(setup: Mapping[str, Any], is_ours: Callable[[Mapping[str, Any]], bool]) -> ProviderVerification:
     """The verification; of one that we did not ask for so, with no reference.
 
     Raises: OutcomeUnknown: it is not what Stripe calls a setup.
@@ -50,7 +50,7 @@ def read_setup(setup: Mapping[str, Any], is_ours: Callable[[Mapping[str, Any]], 
         words = setup.get("metadata") or {}
         status, failure = _read_state(setup)
         method = find_setup_method(setup)
-        return ProvedAccount(
+        return ProviderVerification(
             provider_reference=read_text(setup["id"], TEXT_CHARACTERS_MAX),
             reference=read_text(words["reference"], TEXT_CHARACTERS_MAX) if ours else "",
             status=status,
@@ -95,9 +95,9 @@ def _read_mandate(mandate: Mapping[str, Any]) -> tuple[VerificationStatus, Failu
 def _build_failure(code: object) -> Failure:
     """Stripe's words are not for our customers: only its code is taken, and only if it looks like one."""
     if isinstance(code, str) and _CODE.fullmatch(code):
-        message = f"The bank account was not proved ({code})."
+        message = f"The bank account was not verified ({code})."
         return Failure("DECLINED_BY_PROVIDER", message, retryable=False, metadata={"provider_code": code})
-    return Failure("DECLINED_BY_PROVIDER", "The bank account was not proved.", retryable=False)
+    return Failure("DECLINED_BY_PROVIDER", "The bank account was not verified.", retryable=False)
 
 
 def _read_page(setup: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Bank accounts that are proved at Stripe before the first payment: one SetupIntent a verification.
+"""Bank accounts that are verified at Stripe before the first payment: one SetupIntent a verification.
 
 As with payments, an answer counts only if it is about what we asked for: each SetupIntent bears a proof over our id,
 the customer and the account, which only the service makes. Whether its mandate still stands is asked of Stripe
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from services.transactions.domain.verifications import ProvedAccount, VerificationStatus
+from services.transactions.domain.verifications import ProviderVerification, VerificationStatus
 from services.transactions.providers.protocols import OutcomeUnknown, PaymentOrder, VerificationOrder, ask_provider
 from services.transactions.providers.stripe.accounts import MANDATE, introduce
 from services.transactions.providers.stripe.client import (
@@ -46,25 +46,25 @@ class AccountSetups:
     def is_about(self, provider_id: str) -> bool:
         return provider_id.startswith(("seti_", "mandate_"))
 
-    async def begin(self, order: VerificationOrder) -> ProvedAccount:
+    async def begin(self, order: VerificationOrder) -> ProviderVerification:
         return await ask_provider(self._begin(order), self._timeout_seconds)
 
-    async def get_verification(self, provider_id: str) -> ProvedAccount | None:
+    async def get_verification(self, provider_id: str) -> ProviderVerification | None:
         return await ask_provider(self._get(provider_id), self._timeout_seconds)
 
     async def find_usable(self, order: PaymentOrder) -> dict[str, Any] | None:
-        """What a debit names to be drawn from the account that was proved; None where that is not so any more.
+        """What a debit names to be drawn from the account that was verified; None where that is not so any more.
 
         Raises: OutcomeUnknown: Stripe does not say.
         """
         setup = await self._find(order.verification_id)
         if setup is None:
             return None
-        proved = read_setup(setup, self._is_ours)
+        verification = read_setup(setup, self._is_ours)
         method = find_setup_method(setup)
-        if not proved.reference or proved.status is not VerificationStatus.VERIFIED or method is None:
+        if not verification.reference or verification.status is not VerificationStatus.VERIFIED or method is None:
             return None
-        if proved.account != (order.routing_number, order.account_number[-4:]):
+        if verification.account != (order.routing_number, order.account_number[-4:]):
             return None
         mandate = setup["mandate"]
         if not _MANDATE_ID.fullmatch(mandate["id"]) or mandate["payment_method"] != method["id"]:
@@ -74,7 +74,7 @@ class AccountSetups:
         used = {"customer": setup["customer"], "payment_method": method["id"], "mandate": mandate["id"]}
         return {**used, "off_session": True}
 
-    async def _begin(self, order: VerificationOrder) -> ProvedAccount:
+    async def _begin(self, order: VerificationOrder) -> ProviderVerification:
         account = await introduce(self._api, self._vault, order)
         proof = self._vault.prove(spell_setup_proved(order.reference, *account))
         params: Any = {
@@ -98,19 +98,19 @@ class AccountSetups:
             if found is None:
                 raise
             return found
-        proved = read_setup(setup, self._is_ours)
+        verification = read_setup(setup, self._is_ours)
         self._check_mode(setup)
-        if proved.reference != order.reference:
+        if verification.reference != order.reference:
             raise OutcomeUnknown("the provider's answer is about another setup")
-        return proved
+        return verification
 
-    async def _find_of(self, customer_id: str, reference: str) -> ProvedAccount | None:
+    async def _find_of(self, customer_id: str, reference: str) -> ProviderVerification | None:
         """What was made for a customer, who is of one verification alone."""
         listed = await self._list({"customer": customer_id})
-        proved = (read_setup(each, self._is_ours) for each in listed)
-        return next((each for each in proved if each.reference == reference), None)
+        verifications = (read_setup(each, self._is_ours) for each in listed)
+        return next((each for each in verifications if each.reference == reference), None)
 
-    async def _get(self, provider_id: str) -> ProvedAccount | None:
+    async def _get(self, provider_id: str) -> ProviderVerification | None:
         setup = await (self._find_by_mandate if _MANDATE_ID.fullmatch(provider_id) else self._find)(provider_id)
         return None if setup is None else read_setup(setup, self._is_ours)
 
@@ -149,7 +149,7 @@ class AccountSetups:
             raise OutcomeUnknown("the provider's answer is of another mode")
 
     def _is_ours(self, setup: Mapping[str, Any]) -> bool:
-        """Whether it is as we asked for it, for us alone; what it proves is the account that we named."""
+        """Whether it is as we asked for it, for us alone; what it verifies is the account that we named."""
         try:
             if pays_others(setup) or setup["payment_method_types"] != [METHOD]:
                 return False

@@ -50,7 +50,7 @@ class StripeWebhooks:
 
 def find_payment_id(event: Any) -> object:
     """Of the PaymentIntent or page that an event is about, or whose charge, dispute or refund; of the SetupIntent or
-    mandate by which a bank account was proved; None where of none.
+    mandate by which a bank account was verified; None where of none.
 
     Raises: KeyError, TypeError: it is no event.
     """
