@@ -62,6 +62,8 @@ async def main(settings: Settings) -> None:
                 watch_overdue(runtime.database, runtime.clock, runtime.alarms, [*WORK, *APPROVAL_WORK]),
             ],
             parties=own_parties,
+            # Each write of a person asks here whether its session is good.
+            answers_for_persons=True,
         )
 
 

@@ -16,6 +16,7 @@ from realco.escrow.v1 import events_pb2 as events
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as
+from services.chassis.calls.restore_gate import RestoreGate
 from services.chassis.calls.status import to_status
 from services.chassis.data import outbox
 from services.chassis.data.incarnation import read_incarnation
@@ -187,8 +188,8 @@ async def test_a_service_whose_restore_nobody_has_looked_through_has_an_alarm_th
     ]
 
 
-async def watching(database, js, keys, alarms, stop):
-    await run_restore_watch(database, js, "escrow", keys, stop, alarms, look_seconds=0.05)
+async def watching(database, js, keys, alarms, stop, gate=None):
+    await run_restore_watch(database, js, "escrow", keys, stop, alarms, gate or RestoreGate(), look_seconds=0.05)
 
 
 async def test_a_database_that_was_not_restored_has_nothing_to_look_through(database, js, keys):

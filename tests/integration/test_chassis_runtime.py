@@ -29,14 +29,18 @@ from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
 from services.chassis.data import schema
+from services.chassis.events.forgotten import list_and_record
+from services.chassis.events.restore_watch import LOOK_SECONDS
 from services.chassis.events.step_over import step_over
 from services.chassis.process import telemetry
 from services.chassis.process.health import ALARM_KEY
 from services.chassis.process.main import run
 from services.chassis.process.settings import Settings
+from services.chassis.values.clock import SystemClock
 from tests.support import chassis, chassis_service, servers
-from tests.support.event_keys import event_key_settings
+from tests.support.event_keys import event_key_settings, event_keys
 from tests.support.identity import Issuer
+from tests.support.restores import restored_to_here
 from tests.support.seals import data_key_settings
 
 pytestmark = pytest.mark.usefixtures("durable")
@@ -62,7 +66,7 @@ class Process:
         self._stub = holds_pb2_grpc.HoldsServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
-    async def place(self, name: str, timeout: float = 5) -> str:
+    async def place(self, name: str, timeout: float = 5, *, as_service: bool = False) -> str:
         """The hold's id, or the name of the status code."""
         request = pb.PlaceHoldRequest(
             idempotency_key=name,
@@ -71,9 +75,10 @@ class Process:
             reason=pb.Hold.MANUAL,
         )
         request.amount.currency_code, request.amount.amount_minor = "USD", 100
-        token = [("authorization", f"Bearer {self._issuer.token()}")]
+        token = self._issuer.transactions.token("escrow") if as_service else self._issuer.token()
+        metadata = [("authorization", f"Bearer {token}"), ("x-realco-org", "org_1")]
         try:
-            return (await self._stub.PlaceHold(request, metadata=token, timeout=timeout)).hold_id
+            return (await self._stub.PlaceHold(request, metadata=metadata, timeout=timeout)).hold_id
         except aio.AioRpcError as error:
             return error.code().name
 
@@ -193,6 +198,29 @@ async def test_a_service_serves_counts_and_leaves_politely(tmp_path, urls, nats_
 
 async def _noted(database, names: set[str]) -> bool:
     return names <= set(await chassis.note_ids(database))
+
+
+async def test_a_restored_service_answers_no_other_one_from_the_first_call_on_until_somebody_has_looked(
+    tmp_path, urls, nats_url, monkeypatch
+):
+    await make_streams(nats_url)
+    grants = tmp_path / "grants.json"
+    grants.write_text(json.dumps({"transactions": ["realco.escrow.v1.HoldsService/PlaceHold"]}))
+    monkeypatch.setenv("SERVICE_GRANTS_FILE", str(grants))
+    async with restored_to_here(urls):
+        pass
+    async with service(tmp_path, urls, nats_url) as running, chassis.opened(urls) as database:
+        await chassis.until(running.healthy)
+        assert await running.place("for-a-service", as_service=True) == "UNAVAILABLE"
+        assert await running.place("for-a-person") == "for-a-person"
+        client, keys = await nats.connect(nats_url), event_keys(tmp_path / "secrets")
+        await list_and_record(database, client.jetstream(), "escrow", keys, SystemClock(), seen_by="ops-1")
+        await client.close()
+        await chassis.until(lambda: _is_placed(running, "for-a-service"), seconds=LOOK_SECONDS + 15)
+
+
+async def _is_placed(running: Process, name: str) -> bool:
+    return await running.place(name, as_service=True) == name
 
 
 async def test_a_service_goes_on_through_the_death_of_its_servers(tmp_path):

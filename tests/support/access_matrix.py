@@ -24,6 +24,7 @@ from deploy.topology import SERVICE_NAMES
 from gateway import contracts
 from services.chassis.calls.auth import Principal, principal_or_none
 from services.chassis.calls.parties import Parties
+from services.chassis.calls.restore_gate import RestoreGate
 from services.chassis.calls.serving import list_served
 from services.chassis.calls.tokens import ServiceIdentity, Verifier, audience_of
 from services.chassis.runtime import server
@@ -117,9 +118,11 @@ def path_of(method: MethodDescriptor) -> str:
 
 
 @asynccontextmanager
-async def serving(verifier: Verifier, area: str, parties: Parties | None = None) -> AsyncIterator[Served]:
+async def serving(
+    verifier: Verifier, area: str, parties: Parties | None = None, gate: RestoreGate | None = None
+) -> AsyncIterator[Served]:
     services = list_served(area, contracts.services())
-    running = server.build(server.Interceptor(area, verifier, services, parties), 100)
+    running = server.build(server.Interceptor(area, verifier, services, parties, gate=gate), 100)
     address = f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}"
     async with aio.insecure_channel(address) as channel:
         served = Served(address, channel)

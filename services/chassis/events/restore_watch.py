@@ -7,7 +7,8 @@
 - How far the stream was looked through is a position of this incarnation, moved in the transaction that keeps what was
   found. So several processes look through it together, and each loss is kept once.
 
-As long as nobody said that they have seen what is missing (forgotten.py), no yes counts, and an alarm says so.
+As long as nobody said that they have seen what is missing (forgotten.py), no yes counts, no other service is answered
+(calls/restore_gate.py), and an alarm says so.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 from realco.type.v1.event_pb2 import EventMeta
 
+from services.chassis.calls.restore_gate import RestoreGate
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_transient
@@ -181,15 +183,16 @@ async def run_restore_watch(
     keys: EventKeys,
     stop: asyncio.Event,
     alarms: Alarms,
+    gate: RestoreGate,
     look_seconds: float = LOOK_SECONDS,
 ) -> None:
-    """Looks until somebody has seen what is missing, or `stop` is set. `alarms` says that nobody has."""
+    """Looks until somebody has seen what is missing, or `stop` is set. `alarms` and `gate` hear whether."""
 
     async def watch() -> None:
         said_at = 0.0
         while not stop.is_set():
             try:
-                found = await _look(database, js, area, keys)
+                found = await _look(database, js, area, keys, gate)
             except Exception as unknown:
                 if not is_transient(unknown):
                     raise
@@ -208,10 +211,11 @@ async def run_restore_watch(
     await repeat_work(f"restore:{area}", stop, watch, alarms)
 
 
-async def _look(database: Database, js: JetStreamContext, area: str, keys: EventKeys) -> str:
+async def _look(database: Database, js: JetStreamContext, area: str, keys: EventKeys, gate: RestoreGate) -> str:
     """What nobody has seen, with the command; empty where there is nothing."""
     async with database.begin_for_all() as tx:
         restore = await find_restore(tx)
+    gate.note(restore)
     if restore is None or restore.is_seen:
         return ""
     so_far = ""

@@ -25,12 +25,14 @@ from services.chassis.calls import client
 from services.chassis.calls.certificates import Certificates
 from services.chassis.calls.grants import read_grants
 from services.chassis.calls.parties import Parties
+from services.chassis.calls.restore_gate import RestoreGate
 from services.chassis.calls.serving import add_servicer, interface_of
 from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away
 from services.chassis.data.housekeeping import housekeeping
 from services.chassis.data.lock_watch import watch_locks
+from services.chassis.data.restores import find_restore
 from services.chassis.data.work import WorkFinder
 from services.chassis.events import streams
 from services.chassis.events.consumer import list_hearings, list_streams, run_subscription
@@ -145,25 +147,30 @@ class Runtime:
         parties: Parties,
         subscriptions: Sequence[Subscription] = (),
         jobs: Sequence[Job] = (),
+        *,
+        answers_for_persons: bool = False,
     ) -> None:
         """Serves until `stop` is set or a signal comes, then drains.
 
         Args:
             parties: Tells for whom an investor acts, and whether an API key is still good.
+            answers_for_persons: See RestoreGate.
 
         Raises:
             BootError: the port is taken, or an RPC has no access rule.
             Exception: whatever ended a background task.
         """
+        gate = RestoreGate(answers_for_persons=answers_for_persons)
+        gate.note(await find_restore(self.database.reader))  # before the first call; then its watch does
         grants = read_grants(self.settings.service_grants_file)
         interfaces = [interface_of(servicer) for servicer in servicers]
-        interceptor = server.Interceptor(self.name, self.verifier, interfaces, parties, grants)
+        interceptor = server.Interceptor(self.name, self.verifier, interfaces, parties, grants, gate)
         grpc_server, health = self._build(interceptor, servicers)
         stop_on_signals(self.stop)
         await grpc_server.start()
         if self.settings.metrics_port is not None:
             telemetry.serve_metrics(self.settings.bind_host, self.settings.metrics_port)
-        tasks = self._background(health, subscriptions, jobs)
+        tasks = self._background(health, gate, subscriptions, jobs)
         log.info("serving", address=f"{self.settings.bind_host}:{self.port}")
         self.serving.set()
         stopping = asyncio.create_task(self.stop.wait())
@@ -196,6 +203,7 @@ class Runtime:
     def _background(
         self,
         health: Health,
+        gate: RestoreGate,
         subscriptions: Sequence[Subscription],
         jobs: Sequence[Job],
     ) -> list[asyncio.Task[None]]:
@@ -215,7 +223,9 @@ class Runtime:
             "clock": watch_clock(self.clock, self._quiet, self.work_due),
             "health": self._watch_health(health),
             "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),
-            "restore": run_restore_watch(self.database, self.js, self.name, self.event_keys, self._quiet, self.alarms),
+            "restore": run_restore_watch(
+                self.database, self.js, self.name, self.event_keys, self._quiet, self.alarms, gate
+            ),
             "boot": run_boot_watch(
                 partial(Database.open, self.settings, self.name), self.settings, self._quiet, self.alarms
             ),

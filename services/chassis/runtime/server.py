@@ -32,6 +32,7 @@ from services.chassis.calls.grants import Grants, merge_grants
 from services.chassis.calls.issuers import not_acceptable
 from services.chassis.calls.parties import Callers, NoParties, Parties
 from services.chassis.calls.peers import from_rpc_error
+from services.chassis.calls.restore_gate import RestoreGate
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.calls.tokens import Verifier
 from services.chassis.data.database_errors import is_too_large, is_transient, sqlstate
@@ -72,6 +73,7 @@ class Interceptor(aio.ServerInterceptor):
         area: Names the ErrorInfo domain, `<area>.realco`.
         parties: Tells for whom an investor acts.
         grants: What services may call beside those that the contract names.
+        gate: Keeps other services from records that were restored; always open where there is none.
 
     Raises:
         BootError: an RPC has no access rule, or has a stream on one side only.
@@ -85,11 +87,13 @@ class Interceptor(aio.ServerInterceptor):
         services: Sequence[ServiceDescriptor],
         parties: Parties | None = None,
         grants: Grants | None = None,
+        gate: RestoreGate | None = None,
     ) -> None:
         self._domain = f"{area}.realco"
         self._verifier = verifier
         self._callers = Callers(parties or NoParties())
         self._rules = merge_grants(rules_of(services), grants or {})
+        self._gate = gate or RestoreGate()
         self._wrapped: dict[str, Handler] = {}
         self.in_flight = 0
         # Set while no call is being answered.
@@ -201,10 +205,11 @@ class Interceptor(aio.ServerInterceptor):
         return metadata, asyncio.timeout(seconds)
 
     async def _admit(self, metadata: Mapping[str, str], rule: Rule, context: Context) -> Principal:
-        """Who calls, and may."""
+        """Who calls, may, and is answered now."""
         principal = await self._identify(metadata, rule, context)
         telemetry.bind(principal=principal.subject, org=principal.org_id, actor=principal.person)
         rule.admit(principal)
+        self._gate.admit(principal)
         return await self._callers.find(principal, reads_only=rule.reads_only)
 
     def _check(self, raw: bytes, principal: Principal, rule: Rule, handler: Handler) -> Message:

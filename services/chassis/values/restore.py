@@ -45,8 +45,8 @@ class RestoreNotSeen(Unavailable):
 
     def __init__(self, restored_at: datetime | None) -> None:
         super().__init__(
-            "Records were restored from a backup: no yes counts before an operator has looked through what they lack"
-            " (docs/operations.md, After a restore). You may say no.",
+            "Records were restored from a backup: no yes counts, and no other service goes by them, before an operator"
+            " has looked through what they lack (docs/operations.md, After a restore). You may say no.",
             restore_time=restored_at,
         )
 
