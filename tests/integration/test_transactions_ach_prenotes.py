@@ -10,12 +10,15 @@ import pytest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1.exceptions_pb2 import PaymentException
 
+from services.chassis.data.restores import find_restore, record_restore_seen
 from services.chassis.values.calendar import add_banking_days
+from services.transactions.domain.ach import ASKED_AGAIN_AFTER
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
-from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
+from tests.integration.ach_desk import CUT_OFF, Folders, T, be_kept_from_leaving, leave, order
 from tests.support.ach import Sent, build_returns, list_sent
 from tests.support.exceptions import list_exceptions
+from tests.support.restores import restored_to_here
 from tests.support.transactions import ADMIN, TransactionsHarness
 
 pytest_plugins = ("tests.integration.ach_desk",)
@@ -111,6 +114,21 @@ async def test_a_prenote_that_comes_back_late_is_told_of_the_account_and_of_no_p
     request = bank_pb.GetBankAccountRequest(bank_account_id=deposit.bank_account_id)
     account = await service.ask(ADMIN, "GetBankAccount", request)
     assert (account.status, account.block_network_code) == (bank_pb.BankAccount.BLOCKED, "R02")
+
+
+@pytest.mark.parametrize("is_in_a_file", [False, True])
+async def test_after_a_restore_no_prenote_leaves_before_somebody_has_looked(
+    ach_urls, service, folders, monkeypatch, *, is_in_a_file
+) -> None:
+    await order(service)
+    if is_in_a_file:
+        await be_kept_from_leaving(service, monkeypatch)
+    async with restored_to_here(ach_urls):
+        pass
+    assert await fetch(service, folders, CUT_OFF + ASKED_AGAIN_AFTER) == []
+    async with service.database.begin_for_all() as tx:
+        await record_restore_seen(tx, await find_restore(tx), 0, person="ops-1", now=service.clock.now())
+    assert spell(await fetch(service, folders, CUT_OFF + 2 * ASKED_AGAIN_AFTER)) == ASKED
 
 
 async def test_a_notice_of_change_that_a_prenote_brings_is_as_any_other(service, folders) -> None:

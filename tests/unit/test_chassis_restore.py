@@ -13,7 +13,6 @@ from services.chassis.values.restore import (
     RestoreNotSeen,
     check_seen,
     explain_restore,
-    keeps_from_yes,
 )
 
 RESTORED_AT = datetime(2026, 11, 30, 14, 10, tzinfo=UTC)
@@ -42,8 +41,3 @@ def test_what_is_missing_is_told_by_kind_most_first_and_the_rest_in_one_line():
         ("looked through at", "2026-11-30T15:00:00Z"),
         ("gate", "open"),
     )
-
-
-@pytest.mark.parametrize(("restore", "keeps"), [(NOT_SEEN, True), (SEEN, False)])
-def test_a_yes_is_not_offered_where_none_counts(restore, keeps):
-    assert keeps_from_yes([explain_restore(restore, [])]) is keeps

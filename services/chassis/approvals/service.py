@@ -24,12 +24,12 @@ from services.chassis.calls.parties import Parties
 from services.chassis.data.once import replace_answer
 from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
+from services.chassis.data.restores import is_restore_seen
 from services.chassis.data.tables import approvals as table
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.explanation import explain_summary
-from services.chassis.values.restore import keeps_from_yes
 from services.chassis.values.text import normalize_person, read_as_line
 
 M = TypeVar("M", bound=Message)
@@ -187,9 +187,9 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         details, actions = await self._approvals.describe(approval, now), self._permissions.list_actions(approval, now)
         if not approval.is_open_at(now):
             return messages.to_approval(approval, details, actions)
-        ended = await explain_ended_session(self._parties, approval)
-        others = await self._approvals.explain_others(self._operations.database.reader, approval, now)
-        if ended is not None or keeps_from_yes(others):
+        ended, reader = await explain_ended_session(self._parties, approval), self._operations.database.reader
+        others = await self._approvals.explain_others(reader, approval, now)
+        if ended is not None or not await is_restore_seen(reader):
             actions = [each for each in actions if each != "approve"]
         renamed = None if details is None else explain_summary(approval.summary, read_as_line(details.summary))
         return messages.to_approval(approval, details, actions, filter(None, (renamed, ended, *others)))

@@ -76,6 +76,12 @@ async def find_restore(source: Source) -> Restore | None:
     return Restore(living, begun_at, is_recent, *seen)
 
 
+async def is_restore_seen(source: Source) -> bool:
+    """Whether these records may be acted on: they were not restored, or somebody has looked through what they lack."""
+    restore = await find_restore(source)
+    return restore is None or restore.is_seen
+
+
 async def check_restore_seen(source: Source) -> None:
     """Whether by these records somebody may say yes. Raises: RestoreNotSeen."""
     check_seen(await find_restore(source))

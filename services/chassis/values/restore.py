@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -82,11 +82,6 @@ def explain_restore(restore: Restore, forgotten: Sequence[tuple[str, int]]) -> E
         (*operands, spell_gate(restore.is_seen)),
         HOUSE_RULE,
     )
-
-
-def keeps_from_yes(explanations: Iterable[Explanation]) -> bool:
-    """Whether one of them says that no yes counts, since nobody has looked through what a restore forgot."""
-    return any(each.rule == RULE and spell_gate(False) in each.operands for each in explanations)
 
 
 def _name(event_type: str) -> str:

@@ -15,7 +15,7 @@ from realco.distributions.v1.offerings_pb2 import Investment
 
 from services.chassis.calls.wire import from_enum
 from services.chassis.data.reads import Source
-from services.chassis.data.restores import find_restore
+from services.chassis.data.restores import is_restore_seen
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
@@ -48,8 +48,7 @@ async def ask_about_attempts(
     Nobody answers about them, or their escrow account is frozen. All wait where the database was restored and nobody
     has looked: an account that was deleted since the backup is there again.
     """
-    restore, peers = await find_restore(dependencies.database.reader), dependencies.peers
-    if restore is not None and not restore.is_seen:
+    if not await is_restore_seen(dependencies.database.reader):
         return {}, {row.transaction_id for row in rows}
     contributions = [row for row in rows if row.type in CONTRIBUTIONS]
     refusals: dict[str, DomainError] = {}
@@ -60,7 +59,7 @@ async def ask_about_attempts(
         ("compliance_away", ask_about_parties, rows),
     ):
         try:
-            refusals |= await ask(peers, asked)
+            refusals |= await ask(dependencies.peers, asked)
         except DomainError as error:
             log.warning(away, transactions=len(asked), reason=error.reason)
             unanswered |= {row.transaction_id for row in asked}

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from services.chassis.data.restores import find_restore
+from services.chassis.data.restores import is_restore_seen
 from services.chassis.data.seals import NotSealed, build_withheld
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError
@@ -54,13 +54,14 @@ class Facts(NamedTuple):
     Args:
         known: As this service wrote them.
         refusals: What other services refuse.
-        unanswered: Of which nobody says whether they are wanted, or whose escrow account is frozen.
+        unanswered: Of which nobody says whether they are wanted, or whose escrow account is frozen; None among them:
+            what is for no transaction waits, too.
         settles_on: When what leaves now settles.
     """
 
     known: Mapping[str, Transaction]
     refusals: Mapping[str, DomainError]
-    unanswered: Collection[str]
+    unanswered: Collection[str | None]
     settles_on: date
 
     def is_altered(self, entry: AchEntry) -> bool:
@@ -262,9 +263,8 @@ async def ask_about(
     Args:
         settles_on: When what leaves now settles.
     """
-    restore = await find_restore(dependencies.database.reader)
-    if restore is not None and not restore.is_seen:
-        return Facts(known, {}, {each.transaction_id for each in entries if each.transaction_id}, settles_on)
+    if not await is_restore_seen(dependencies.database.reader):
+        return Facts(known, {}, {each.transaction_id for each in entries}, settles_on)
     ids = dict.fromkeys(each.transaction_id or "" for each in entries if KINDS[type(each)].asks_others)
     refusals, unanswered = await ask_about_attempts(dependencies, [known[each] for each in ids if each in known], now)
     return Facts(known, refusals, unanswered, settles_on)
