@@ -1,9 +1,10 @@
 """Brings one service's database to the schema of this code.
 
 `python -m services.chassis.data.migrate <service> [--check | --new-incarnation]`. Two migrators wait for each other.
-`--check` changes nothing: it compares the database with the service's tables.py and rights.py, and its functions and
-triggers with what the migrations make, prints what differs and exits 1 if anything does. `--new-incarnation` is for a
-database that was restored from a backup: run it before the service starts (docs/operations.md, After a restore).
+`--check` changes nothing: it compares the database with the service's tables.py and rights.py, and all that could
+refuse or do something in it (functions, triggers, policies and the like) with what the migrations make, prints what
+differs and exits 1 if anything does. `--new-incarnation` is for a database that was restored from a backup: run it
+before the service starts (docs/operations.md, After a restore).
 
 Where CLOCK_FILE is set, as in a local instance, the database takes any business time from then on; else its own alone.
 """
@@ -98,8 +99,8 @@ FROM pg_type WHERE typnamespace = CAST(:schema AS regnamespace) AND typtype IN (
 UNION ALL
 SELECT concat('operator ', oprname), '' FROM pg_operator WHERE oprnamespace = CAST(:schema AS regnamespace)
 """)
-# What no migration makes, wherever it is: it could be called, or hand rows on. PostgreSQL's own have numbers of less
-# than 16384.
+# What no migration makes, wherever it is: it could be called, or hand rows on. Of casts, PostgreSQL's own have numbers
+# of less than 16384.
 _ELSEWHERE = sa.text("""
 SELECT concat('schema ', nspname) FROM pg_namespace
 WHERE nspname NOT IN ('public', 'information_schema') AND nspname NOT LIKE 'pg\\_%'

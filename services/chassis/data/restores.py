@@ -7,7 +7,6 @@ was said in another one counts for nothing.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -25,7 +24,7 @@ from services.chassis.data.tables import forgotten_events, incarnation, seen_res
 from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import uuid7
-from services.chassis.values.restore import RESTORED_DAYS, Restore, check_seen, explain_restore
+from services.chassis.values.restore import RESTORED_DAYS, Restore, Told, check_seen, explain_restore
 
 _f, _seen = forgotten_events.c, seen_restores.c
 _LIVING = sa.cast(incarnation.c.incarnation, sa.Text)
@@ -96,12 +95,8 @@ async def explain_recent_restore(source: Source) -> list[Explanation]:
     return [explain_restore(restore, [(row.event_type, row.number) for row in rows])]
 
 
-async def list_missing(tx: Tx, told: Sequence[tuple[str, uuid.UUID, datetime, str, int]]) -> list[int]:
-    """The places of those events that the database does not have and had not forgotten by itself, either.
-
-    Args:
-        told: Of each event the organization, its id, when that was made, the aggregate and its number.
-    """
+async def list_missing(tx: Tx, told: Sequence[Told]) -> list[int]:
+    """The places of those events that the database does not have and had not forgotten by itself, either."""
     columns = [list(column) for column in zip(*told, strict=True)]
     return [row["place"] - 1 for row in await tx.driver.fetch(_FIND_MISSING, *columns)] if told else []
 

@@ -24,6 +24,7 @@ from services.chassis.events.signatures import EventKeys
 from services.chassis.events.stored import stream_of_area
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
+from services.chassis.values.restore import name_event, spell_count
 from services.chassis.values.text import normalize_person
 from services.chassis.values.times import write_time
 
@@ -57,18 +58,19 @@ async def list_and_record(
         if seen_by:
             await record_restore_seen(tx, restore, len(forgotten), person=seen_by, now=clock.now())
     lines = [_tell(row) for row in forgotten]
-    lines.append(f"{area}: restored {write_time(restore.begun_at)}, {len(forgotten)} events of before are missing")
+    restored_at = write_time(restore.begun_at)
+    lines.append(f"{area}: restored {restored_at}, {spell_count(len(forgotten))} missing")
     if (info := await streams.fetch_stream(js, stream_of_area(area).name)) is not None:
-        first = info["state"]["first_seq"], info["state"]["first_ts"], info["created"]
-        lines.append("{}: its stream begins with message {} of {}, and was made {}".format(area, *first))
+        first, first_at = info["state"]["first_seq"], info["state"]["first_ts"]
+        lines.append(f"{area}: its stream begins with message {first} of {first_at}, and was made {info['created']}")
     if seen_by:
         log.warning("restore_seen", person=seen_by, forgotten=len(forgotten))
     return lines
 
 
 def _tell(row: Any) -> str:
-    kind = row.event_type.rpartition(".")[2]
-    return f"{write_time(row.occurred_at)} {kind} {row.aggregate_id} of {row.org_id}, by {row.actor}"
+    occurred_at, event = write_time(row.occurred_at), name_event(row.event_type)
+    return f"{occurred_at} {event} {row.aggregate_id} of {row.org_id}, by {row.actor}"
 
 
 async def main(service: str, seen_by: str, after: int | None) -> int:

@@ -36,6 +36,7 @@ from services.chassis.data.database_errors import is_transient
 from services.chassis.data.positions import OutOfTurn, begin_position, move_position, set_position, take_position
 from services.chassis.data.restores import count_forgotten, find_restore, list_missing, note_forgotten
 from services.chassis.data.seals import NotSealed
+from services.chassis.data.transaction import Tx
 from services.chassis.events import streams
 from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.events.stored import stream_of_area
@@ -44,7 +45,7 @@ from services.chassis.process.loops import repeat_work, wait_for_any
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.position import Position
-from services.chassis.values.restore import Restore
+from services.chassis.values.restore import Restore, Told, spell_count
 
 # Under this name stands how far the service has looked through its own stream.
 CONSUMER = "forgotten_events"
@@ -58,12 +59,12 @@ class NotLookedThrough(Exception):
     """The stream could not be looked through to its end; the message says why."""
 
 
-class _Told(NamedTuple):
-    """An event that this service told in another incarnation."""
+class _OfBefore(NamedTuple):
+    """A message in which this service told an event in another incarnation."""
 
     message: streams.Heard
     meta: EventMeta
-    event_id: uuid.UUID
+    told: Told
 
 
 async def look_through(
@@ -82,17 +83,19 @@ async def look_through(
         info = await streams.fetch_stream(js, stream)
         if info is None:
             raise NotLookedThrough("the stream is missing")
-        await _begin(database, stream, info, after)
+        if after is not None:
+            await _pass_over(database, stream, info, after)
         async with streams.Reader(js, stream) as reader:
             while True:
-                position = await _begin(database, stream, info)
+                async with database.begin_for_all() as tx:
+                    position = await _begin(tx, stream, info)
                 if position.stream_sequence >= info["state"]["last_seq"]:
                     return
                 messages = await reader.read(position.stream_sequence, _READ_MAX, position.stored_at)
                 if not messages:
                     raise NotLookedThrough("the stream ends earlier than it said")
-                told = await _list_told_before(messages, area, keys, restore.incarnation)
-                if not await _keep_missing(database, stream, position, messages[-1], told, restore):
+                found = await _list_of_before(messages, area, keys, restore.incarnation)
+                if not await _keep_missing(database, stream, position, messages[-1], found, restore):
                     await asyncio.sleep(_PAUSE_SECONDS)
     except streams.Gap as gap:
         raise NotLookedThrough(f"the stream {gap}") from None
@@ -102,20 +105,27 @@ async def look_through(
         raise NotLookedThrough(f"it cannot be read or checked now: {type(error).__name__}") from None
 
 
-async def _begin(database: Database, stream: str, info: Any, after: int | None = None) -> Position:
-    """How far the stream was looked through; not less than `after`, if that is given."""
+async def _begin(tx: Tx, stream: str, info: Any) -> Position:
+    """How far the stream was looked through; where it was not, it begins before the first message."""
     created, first, last = info["created"], info["state"]["first_seq"], info["state"]["last_seq"]
-    async with database.begin_for_all() as tx:
-        found = await begin_position(tx, CONSUMER, stream, created, max(0, first - 1), last, frozenset())
-        assert found is not None, "it was begun just now"
-        if after is not None and found.stream_sequence < after <= last:
-            await set_position(tx, CONSUMER, stream, created, after, frozenset())
+    found = await begin_position(tx, CONSUMER, stream, created, max(0, first - 1), last, frozenset())
+    assert found is not None, "it was begun just now"
     return found
 
 
-async def _list_told_before(messages: Sequence[streams.Heard], area: str, keys: EventKeys, living: str) -> list[_Told]:
+async def _pass_over(database: Database, stream: str, info: Any, after: int) -> None:
+    """Has everything up to that message pass for looked through, unless it was, or the stream ends before it."""
+    async with database.begin_for_all() as tx:
+        position = await _begin(tx, stream, info)
+        if position.stream_sequence < after <= info["state"]["last_seq"]:
+            await set_position(tx, CONSUMER, stream, info["created"], after, frozenset())
+
+
+async def _list_of_before(
+    messages: Sequence[streams.Heard], area: str, keys: EventKeys, living: str
+) -> list[_OfBefore]:
     """Those of the messages that this service told in another incarnation than the living one."""
-    told = []
+    found = []
     for message in messages:
         if streams.area_of(message.subject) != area:
             continue
@@ -124,8 +134,8 @@ async def _list_told_before(messages: Sequence[streams.Heard], area: str, keys: 
         except NotProven:
             continue
         if (meta := _read_meta(message.data)) is not None and meta.incarnation != living:
-            told.append(_Told(message, meta, uuid.UUID(meta.event_id)))
-    return told
+            found.append(_OfBefore(message, meta, _read_told(meta)))
+    return found
 
 
 def _read_meta(data: bytes) -> EventMeta | None:
@@ -137,8 +147,19 @@ def _read_meta(data: bytes) -> EventMeta | None:
         return None
 
 
+def _read_told(meta: EventMeta) -> Told:
+    event_id = uuid.UUID(meta.event_id)
+    made_at = datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)  # its id begins with that (values/ids.py)
+    return Told(meta.org_id, event_id, made_at, meta.aggregate_id, meta.aggregate_version)
+
+
 async def _keep_missing(
-    database: Database, stream: str, position: Position, last: streams.Heard, told: Sequence[_Told], restore: Restore
+    database: Database,
+    stream: str,
+    position: Position,
+    last: streams.Heard,
+    found: Sequence[_OfBefore],
+    restore: Restore,
 ) -> bool:
     """False where another process is at it, or has been there."""
     async with database.begin_for_all() as tx:
@@ -146,30 +167,20 @@ async def _keep_missing(
             await take_position(tx, CONSUMER, stream, position)
         except OutOfTurn:
             return False
-        asked = [
-            (each.meta.org_id, each.event_id, _made_at(each.event_id), each.meta.aggregate_id, version)
-            for each in told
-            for version in [each.meta.aggregate_version]
-        ]
-        missing = [told[place] for place in await list_missing(tx, asked)]
-        await note_forgotten(tx, [_to_row(each, restore) for each in missing])
+        missing = await list_missing(tx, [each.told for each in found])
+        await note_forgotten(tx, [_to_row(found[place], restore) for place in missing])
         moved = replace(position, stream_sequence=last.sequence, stored_at=last.stored_at)
         await move_position(tx, CONSUMER, stream, moved)
     return True
 
 
-def _made_at(event_id: uuid.UUID) -> datetime:
-    """By the clock of the process that made it: an event's id begins with that (values/ids.py)."""
-    return datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)
-
-
-def _to_row(each: _Told, restore: Restore) -> dict[str, Any]:
+def _to_row(each: _OfBefore, restore: Restore) -> dict[str, Any]:
     return {
-        "org_id": each.meta.org_id,
+        "org_id": each.told.org_id,
         "incarnation": restore.incarnation,
-        "event_id": str(each.event_id),
+        "event_id": str(each.told.event_id),
         "event_type": streams.event_type_of(each.message.subject),
-        "aggregate_id": each.meta.aggregate_id,
+        "aggregate_id": each.told.aggregate_id,
         "actor": each.meta.actor,
         "occurred_at": from_timestamp(each.meta.occur_time),
         "stream_sequence": each.message.sequence,
@@ -227,6 +238,6 @@ async def _look(database: Database, js: JetStreamContext, area: str, keys: Event
     async with database.begin_for_all() as tx:
         count = await count_forgotten(tx, restore.incarnation)
     return (
-        f"{count} events of before are missing{so_far}, no yes counts until somebody looked:"
+        f"{spell_count(count)} missing{so_far}, no yes counts until somebody looked:"
         f" python -m services.chassis.events.forgotten {area} --seen-by NAME"
     )

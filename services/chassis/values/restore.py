@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import HOUSE_RULE, Explanation, spell_gate
@@ -37,6 +39,21 @@ class Restore:
         return self.seen_by is not None
 
 
+class Told(NamedTuple):
+    """An event as its service told it.
+
+    Args:
+        made_at: By the clock of the process that made it.
+        aggregate_version: Its number among those of the aggregate.
+    """
+
+    org_id: str
+    event_id: uuid.UUID
+    made_at: datetime
+    aggregate_id: str
+    aggregate_version: int
+
+
 class RestoreNotSeen(Unavailable):
     """Nobody has looked through what the restored records lack. Once an operator has, the same request counts."""
 
@@ -64,13 +81,13 @@ def explain_restore(restore: Restore, forgotten: Sequence[tuple[str, int]]) -> E
         forgotten: Of the organization, the types of events that are not in them, each with how many: most first.
     """
     count = sum(number for _, number in forgotten)
-    what = f"{count:,} events of before are not in them" if count else "no event of before is known to be missing"
+    what = f"{spell_count(count)} not in them" if count else "no event of before is known to be missing"
     seen = (
         f"{quote(restore.seen_by)} looked through what is missing"
         if restore.seen_by
         else "nobody has looked through it yet"
     )
-    told = [(_name(event_type), f"{number:,}") for event_type, number in forgotten[:KINDS_TOLD_MAX]]
+    told = [(name_event(event_type), f"{number:,}") for event_type, number in forgotten[:KINDS_TOLD_MAX]]
     if rest := forgotten[KINDS_TOLD_MAX:]:
         told.append((f"{len(rest)} other kinds", f"{sum(number for _, number in rest):,}"))
     operands = [("restored", write_time(restore.begun_at)), *told]
@@ -84,6 +101,11 @@ def explain_restore(restore: Restore, forgotten: Sequence[tuple[str, int]]) -> E
     )
 
 
-def _name(event_type: str) -> str:
+def spell_count(count: int) -> str:
+    """Of events that a restore forgot, to begin a sentence: `2 events of before are`."""
+    return f"{count:,} {'event of before is' if count == 1 else 'events of before are'}"
+
+
+def name_event(event_type: str) -> str:
     """`realco.escrow.v1.HoldPlaced` -> `HoldPlaced`."""
     return event_type.rpartition(".")[2]
