@@ -19,7 +19,7 @@ from services.chassis.events.handling import Delivery
 from services.chassis.events.persons import record_persons_of
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.errors import Unavailable
-from services.chassis.values.session import Standing
+from services.chassis.values.session import Identity, Standing
 from tests.support import servers
 
 ANN = Principal("ann", "investor", "org-a")
@@ -32,11 +32,13 @@ class Owner:
     def __init__(self):
         self.parties: dict[str, list[str]] = {}
         self.asked: list[str] = []
+        self.counted: list[bool] = []
         self.away = False
         self.refusal = None
 
-    async def find_standing(self, person, *, include_former=False):
+    async def find_standing(self, person, *, include_former=False, counts_yes=False, api_key_id=None):
         self.asked.append(person)
+        self.counted.append(counts_yes)
         if self.away:
             raise Unavailable("A service this one needs cannot be reached.")
         if self.refusal is not None:
@@ -83,6 +85,14 @@ async def test_a_person_acts_for_the_parties_that_were_heard_and_nobody_is_asked
     await hear(database, "pty_llc", 3, ["ben"])
     assert await read(parties) == ["pty_ira"]
     assert owner.asked == []
+
+
+async def test_the_owner_is_told_what_a_yes_is_counted_by(parties, owner):
+    with acting_as(ANN):
+        await parties.list_current(ANN)
+        await parties.list_interests(ANN)
+        await parties.list_standings({Identity("ben")})
+    assert owner.counted == [False, True, True]
 
 
 @pytest.mark.parametrize(

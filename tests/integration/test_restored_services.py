@@ -95,8 +95,9 @@ async def test_after_a_restore_of_compliance_no_yes_counts_anywhere_before_someb
     async with restored_to_here(urls):
         pass
     assert await compliance.list_parties_of("bob") == [], "whoever moves their own money is still answered"
+    assert await compliance.list_parties_of("bob", include_former=True) == []
     with pytest.raises(RestoreNotSeen):
-        await compliance.list_parties_of("bob", include_former=True)
+        await compliance.list_parties_of("bob", counts_yes=True)
 
 
 async def test_after_a_restore_of_transactions_nobody_confirms_a_wire_before_somebody_has_looked(service_urls):

@@ -161,9 +161,12 @@ class ComplianceHarness:
             listed = (await self.parties.ListPartyPersons(request, None)).persons
         return {one.person_id: one.title for one in listed if one.HasField("act_start_time")}
 
-    async def list_parties_of(self, person: str, *, include_former: bool = False) -> list[str]:
+    async def list_parties_of(
+        self, person: str, *, include_former: bool = False, counts_yes: bool = False
+    ) -> list[str]:
         """For whom the person acts, as a service is told that is about to move money."""
-        request = persons_pb2.ListPartiesOfPersonRequest(person_id=person, include_former=include_former)
+        asked = {"include_former": include_former, "counts_yes": counts_yes}
+        request = persons_pb2.ListPartiesOfPersonRequest(person_id=person, **asked)
         with acting_as(TRANSACTIONS):
             return list((await self.persons.ListPartiesOfPerson(request, None)).party_ids)
 

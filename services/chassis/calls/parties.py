@@ -63,11 +63,17 @@ class Ask(Protocol):
     """Asks the owner for which parties a person acts at this moment, and whether its sessions were ended."""
 
     async def __call__(
-        self, person_id: str, *, include_former: bool = False, api_key_id: str | None = None
+        self,
+        person_id: str,
+        *,
+        include_former: bool = False,
+        counts_yes: bool = False,
+        api_key_id: str | None = None,
     ) -> Standing:
         """
         Args:
             include_former: With the parties that the person acted for not long ago.
+            counts_yes: By the answer a yes is counted: restored records that nobody has looked through give none.
             api_key_id: What signed in for the person, to be told whether somebody revoked it.
 
         Raises:
@@ -85,10 +91,15 @@ class AskByRpc:
         self._request_type = request_type
 
     async def __call__(
-        self, person_id: str, *, include_former: bool = False, api_key_id: str | None = None
+        self,
+        person_id: str,
+        *,
+        include_former: bool = False,
+        counts_yes: bool = False,
+        api_key_id: str | None = None,
     ) -> Standing:
-        asked = {"person_id": person_id, "include_former": include_former, "api_key_id": api_key_id}
-        answer: Any = await ask(self._rpc, self._request_type(**asked))
+        asked = {"person_id": person_id, "include_former": include_former, "counts_yes": counts_yes}
+        answer: Any = await ask(self._rpc, self._request_type(**asked, api_key_id=api_key_id))
         is_ended = answer.HasField("sessions_end_time")
         ended_at = from_timestamp(answer.sessions_end_time) if is_ended else None
         return Standing(frozenset(answer.party_ids), ended_at, answer.api_key_revoked)
@@ -171,11 +182,13 @@ class CurrentParties:
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return (await self._ask(principal.person, include_former=True)).parties
+            return (await self._ask(principal.person, include_former=True, counts_yes=True)).parties
 
     async def list_standings(self, persons: Collection[Identity]) -> Standings:
         asked = list(persons)
-        asking = [self._ask(each.person, include_former=True, api_key_id=each.api_key_id) for each in asked]
+        asking = [
+            self._ask(each.person, include_former=True, counts_yes=True, api_key_id=each.api_key_id) for each in asked
+        ]
         return dict(zip(asked, await asyncio.gather(*asking), strict=True))
 
 

@@ -110,11 +110,11 @@ async def list_parties_of_person(
 ) -> persons_pb2.ListPartiesOfPersonResponse:
     """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money.
 
-    Whoever counts a yes asks about former parties, too. It raises RestoreNotSeen then: in records that were restored,
-    somebody may act for a party, or be signed in, of whom that was taken away.
+    Raises RestoreNotSeen, where a yes is counted by it: in records that were restored, somebody may act for a party, or
+    be signed in, of whom that was taken away.
     """
     principal = current_principal()
-    if request.include_former:
+    if request.counts_yes:
         await check_restore_seen(reader)
     ended_at = await check_session_of(reader, principal, now)
     person = normalize_person(request.person_id)

@@ -33,7 +33,12 @@ class Compliance:
         return [Clearance(party_id=each, known=each not in self.unknown) for each in party_ids]
 
     async def list_parties_of_person(
-        self, person_id: str, *, include_former: bool = False, api_key_id: str | None = None
+        self,
+        person_id: str,
+        *,
+        include_former: bool = False,
+        counts_yes: bool = False,
+        api_key_id: str | None = None,
     ) -> Standing:
         return Standing()
 
