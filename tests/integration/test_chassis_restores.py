@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from services.chassis.data.restores import find_restore, list_forgotten
 from services.chassis.data.tables import seen_restores
 from services.chassis.events.forgotten import list_and_record
 from services.chassis.events.restore_watch import NotLookedThrough, look_through, run_restore_watch
+from services.chassis.events.signatures import EventKeys
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.restore import RestoreNotSeen
@@ -101,6 +103,18 @@ async def test_nobody_else_who_writes_into_the_stream_makes_a_loss_up(database, 
         await js.publish(subject, body, headers=headers)
     await js.publish(subject, body, headers=signed(f"{SUBJECT}.other.esc_1", forged.meta.event_id, body))
     assert await find_names(database, js, keys) == ["lost"]
+
+
+async def test_what_is_signed_with_a_key_that_is_not_known_any_more_does_not_pass_for_looked_through(
+    database, js, urls, keys, tmp_path
+):
+    await forget(database, js, urls, "lost-1", "lost-2")
+    others = tmp_path / "others.json"
+    others.write_text(json.dumps({"keys": [event_key("transactions").public_jwk()]}))
+    without = EventKeys(str(others))
+    with pytest.raises(NotLookedThrough, match="not in EVENT_JWKS"):
+        await find_names(database, js, without)
+    assert await find_names(database, js, keys) == ["lost-1", "lost-2"], "once the key is there again"
 
 
 async def test_what_is_told_twice_is_missing_once(database, js, urls, keys):

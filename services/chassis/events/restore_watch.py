@@ -1,7 +1,8 @@
 """After a restore: finds in the service's own stream what it told before and its database does not have.
 
-- Only what the service has signed counts, so nobody else who writes into the stream makes a loss up. To hide one, they
-  would have to take messages out of it: that is a gap, and nothing passes for looked through.
+- Only what the service has signed counts, so nobody else who writes into the stream makes a loss up. What is signed
+  with a key of the service's that is not known any more is not passed over: its public key is put back first. To hide
+  one, they would have to take messages out of it: that is a gap, and nothing passes for looked through.
 - What another incarnation told is looked for in the outbox by its id. One that is older than the outbox remembers is
   missing if its number is beyond its aggregate's last one.
 - How far the stream was looked through is a position of this incarnation, moved in the transaction that keeps what was
@@ -38,7 +39,7 @@ from services.chassis.data.restores import count_forgotten, find_restore, list_m
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.events import streams
-from services.chassis.events.signatures import EventKeys, NotProven
+from services.chassis.events.signatures import EventKeys, KeyNotKnown, NotProven
 from services.chassis.events.stored import stream_of_area
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import repeat_work, wait_for_any
@@ -94,8 +95,13 @@ async def look_through(
                 messages = await reader.read(position.stream_sequence, _READ_MAX, position.stored_at)
                 if not messages:
                     raise NotLookedThrough("the stream ends earlier than it said")
-                found = await _list_of_before(messages, area, keys, restore.incarnation)
-                if not await _keep_missing(database, stream, position, messages[-1], found, restore):
+                found, checked = await _list_of_before(messages, area, keys, restore.incarnation)
+                if not checked:
+                    raise NotLookedThrough(
+                        f"message {messages[0].sequence} is signed with a key that is not in EVENT_JWKS: put its public"
+                        f" key there, or go on after it with --after {messages[0].sequence}"
+                    )
+                if not await _keep_missing(database, stream, position, checked[-1], found, restore):
                     await asyncio.sleep(_PAUSE_SECONDS)
     except streams.Gap as gap:
         raise NotLookedThrough(f"the stream {gap}") from None
@@ -118,24 +124,29 @@ async def _pass_over(database: Database, stream: str, info: Any, after: int) -> 
     async with database.begin_for_all() as tx:
         position = await _begin(tx, stream, info)
         if position.stream_sequence < after <= info["state"]["last_seq"]:
+            log.warning("messages_passed_over", stream=stream, after=position.stream_sequence, through=after)
             await set_position(tx, CONSUMER, stream, info["created"], after, frozenset())
 
 
 async def _list_of_before(
     messages: Sequence[streams.Heard], area: str, keys: EventKeys, living: str
-) -> list[_OfBefore]:
-    """Those of the messages that this service told in another incarnation than the living one."""
-    found = []
-    for message in messages:
+) -> tuple[list[_OfBefore], Sequence[streams.Heard]]:
+    """Those of the messages that this service told in another incarnation than the living one, and which of the
+    messages were checked for it: those before one whose key is not known.
+    """
+    found: list[_OfBefore] = []
+    for place, message in enumerate(messages):
         if streams.area_of(message.subject) != area:
             continue
         try:
             await keys.check(message.subject, message.headers, message.data)
+        except KeyNotKnown:
+            return found, messages[:place]
         except NotProven:
             continue
         if (meta := _read_meta(message.data)) is not None and meta.incarnation != living:
             found.append(_OfBefore(message, meta, _read_told(meta)))
-    return found
+    return found, messages
 
 
 def _read_meta(data: bytes) -> EventMeta | None:

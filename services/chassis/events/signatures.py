@@ -29,6 +29,10 @@ class NotProven(Exception):
     """The event does not prove that its service told it. The message says why, for the cause of a dead letter."""
 
 
+class KeyNotKnown(NotProven):
+    """It may be proven once the key is known with which it says to be signed."""
+
+
 class EventKey:
     """A service's own key for the events it tells."""
 
@@ -84,7 +88,7 @@ class EventKeys:
         key = await self._keys.find(kid)
         public = key.public_key if isinstance(key, OKPKey) else None
         if not isinstance(public, Ed25519PublicKey):
-            raise NotProven("signed with an unknown key")
+            raise KeyNotKnown("signed with an unknown key")
         try:
             public.verify(_decoded(signature), _signed(subject, (headers or {}).get("ce-id", ""), body))
         except (InvalidSignature, binascii.Error):

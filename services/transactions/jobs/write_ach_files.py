@@ -16,6 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.restores import is_restore_seen
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.ids import new_id
@@ -56,8 +57,8 @@ ENTRIES_MAX = 5_000  # in a file
 async def write_ach_files(dependencies: Dependencies) -> int:
     """Makes and releases what is due; how many files left: one that cannot waits for the next time."""
     config = dependencies.providers.ach_files
-    if config is None:
-        return 0
+    if config is None or not await is_restore_seen(dependencies.database.reader):
+        return 0  # what was made before the backup has perhaps left since
     now = dependencies.clock.now()
     departures = _list_departures(config, now)
     count = 0
