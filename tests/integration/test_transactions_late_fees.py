@@ -11,6 +11,7 @@ from realco.transactions.v1 import exceptions_pb2, transactions_pb2
 from sandbox.stripe.fees import FAILED_DEBIT_FEE
 from services.chassis.values.ids import new_id
 from services.chassis.values.money import spell_money
+from services.transactions.providers.stripe.states import read_payment
 from tests.integration.stripe_desk import ROUTING_NUMBER, T, alter, confirm, post, read, tell
 from tests.integration.test_transactions_provider_fees import costs
 from tests.support.money import usd
@@ -57,6 +58,16 @@ async def test_what_was_kept_of_what_came_back_is_told_though_it_was_cancelled(s
     await say_late(service, books, back.provider_reference)
     assert (await service.get(back.transaction_id)).provider_fee == usd(FAILED_DEBIT_FEE + LATE)
     assert await list_causes(service) == []
+
+
+@pytest.mark.parametrize("is_another", [False, True])
+async def test_a_charge_that_failed_after_its_payment_was_read_is_not_drawn_again(back, books, is_another) -> None:
+    """The payment is read, and then its charges: the bank may send it back between the two."""
+    intent = read(books, back.provider_reference)
+    failed = {"id": intent["latest_charge"], "status": "failed"}
+    latest = {"id": "ch_of_now" if is_another else failed["id"]}
+    under_way = intent | {"status": "processing", "latest_charge": latest}
+    assert read_payment(under_way, [], lambda _: True, [failed]).is_drawn_again is is_another
 
 
 async def test_a_debit_that_came_back_is_followed_though_nobody_believes_its_fee(service, url, books) -> None:

@@ -106,7 +106,7 @@ def read_payment(
             return_code=code,
             reason=clean_text(code, TEXT_CHARACTERS_MAX),
             gone_minor=_sum_gone(intent, disputes),
-            is_drawn_again=status is not PaymentStatus.RETURNED and any(each["status"] == "failed" for each in charges),
+            is_drawn_again=status is not PaymentStatus.RETURNED and _has_failed_before(intent, charges),
             is_misused=not ours and is_of_ours(intent),
             payer_action_url=_read_action_url(intent),
             fee_minor=sum_fees(intent["currency"].upper(), intent.get("latest_charge") or {}, disputes),
@@ -126,6 +126,12 @@ def read_amount(intent: Mapping[str, Any]) -> Money:
         others = {int(intent["amount_received"]), int(charge["amount"]), int(charge["amount_captured"])} - {ordered}
         currency = charge["currency"]
     return Money(min(others, default=ordered), currency.upper())
+
+
+def _has_failed_before(intent: Mapping[str, Any], charges: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether another charge of it has failed than its latest one, which may have done so since the intent was read."""
+    latest = intent.get("latest_charge") or {}
+    return any(each["status"] == "failed" and each["id"] != latest["id"] for each in charges)
 
 
 def pays_others(intent: Mapping[str, Any]) -> bool:
