@@ -11,7 +11,7 @@ import random
 import socket
 
 LOOPBACK = "127.0.0.1"
-_FIRST, _LAST = 20_000, 32_000
+_FIRST, _LAST = 10_000, 32_000
 # A port stays free until its program binds it, so this process remembers which ones it has given away.
 _given: set[int] = set()
 
