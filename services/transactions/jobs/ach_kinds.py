@@ -13,7 +13,6 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from services.chassis.data.restores import is_restore_seen
 from services.chassis.data.seals import NotSealed, build_withheld
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError
@@ -54,14 +53,13 @@ class Facts(NamedTuple):
     Args:
         known: As this service wrote them.
         refusals: What other services refuse.
-        unanswered: Of which nobody says whether they are wanted, or whose escrow account is frozen; None among them:
-            what is for no transaction waits, too.
+        unanswered: Of which nobody says whether they are wanted, or whose escrow account is frozen.
         settles_on: When what leaves now settles.
     """
 
     known: Mapping[str, Transaction]
     refusals: Mapping[str, DomainError]
-    unanswered: Collection[str | None]
+    unanswered: Collection[str]
     settles_on: date
 
     def is_altered(self, entry: AchEntry) -> bool:
@@ -258,13 +256,11 @@ async def ask_about(
     settles_on: date,
     now: datetime,
 ) -> Facts:
-    """What other services say of those that are asked about. After a restore all wait until somebody has looked.
+    """What other services say of those that are asked about.
 
     Args:
         settles_on: When what leaves now settles.
     """
-    if not await is_restore_seen(dependencies.database.reader):
-        return Facts(known, {}, {each.transaction_id for each in entries}, settles_on)
     ids = dict.fromkeys(each.transaction_id or "" for each in entries if KINDS[type(each)].asks_others)
     refusals, unanswered = await ask_about_attempts(dependencies, [known[each] for each in ids if each in known], now)
     return Facts(known, refusals, unanswered, settles_on)
