@@ -31,9 +31,8 @@ import bcrypt
 from deploy.secrets import Secrets
 from deploy.teams import InvalidTeams, Team, read_teams
 from deploy.topology import GATEWAY, PROVISIONER, SERVICES, STREAMS, Service
-from gateway.sharing import COUNTED_SUBJECT
 from services.chassis.events.stored import stream_of_area
-from services.chassis.events.streams import COMMITTED_SUBJECT, EVENTS_ACCOUNT, told_subject
+from services.chassis.events.subjects import COMMITTED_SUBJECT, COUNTED_SUBJECT, EVENTS_ACCOUNT, told_subject
 
 _API = "$JS.API."
 # What the provisioner says to JetStream: it makes and asks, and empties or removes no stream of events.

@@ -48,6 +48,7 @@ from deploy.topology import STREAMS
 from services.chassis.data.retention import EVENTS_KEPT_DAYS
 from services.chassis.events import streams
 from services.chassis.events.configurations import find_differences, stream_configuration
+from services.chassis.events.subjects import EVENTS_ACCOUNT
 from services.chassis.process.settings import Settings
 
 _DAY_SECONDS = 24 * 3600
@@ -93,7 +94,7 @@ def copy_configuration(copy: Copy, replicas: int = 1) -> StreamConfig:
         deny_purge=True,
         mirror=StreamSource(
             name=copy.stream,
-            external=ExternalStream(api=f"$JS.{streams.EVENTS_ACCOUNT}.API", deliver=""),
+            external=ExternalStream(api=f"$JS.{EVENTS_ACCOUNT}.API", deliver=""),
             consumer=StreamConsumerSource(name=copy.consumer, deliver_subject=copy.deliver_subject),
         ),
     )
@@ -217,7 +218,7 @@ class _Run:
 
     async def find_unknown_streams(self, copies: Sequence[Copy]) -> None:
         """In each account with streams: no service and no team makes one."""
-        known = {streams.EVENTS_ACCOUNT: {stream.name for stream in STREAMS}}
+        known = {EVENTS_ACCOUNT: {stream.name for stream in STREAMS}}
         for copy in copies:
             known.setdefault(copy.team, set()).add(copy.stream)
         for account, names in known.items():

@@ -15,11 +15,10 @@ from prometheus_client import Counter, Gauge
 
 from gateway.counters import Counters
 from services.chassis.events import streams
+from services.chassis.events.subjects import COUNTED_SUBJECT
 from services.chassis.process.health import Alarms
 from services.chassis.process.loops import repeat_work
 
-# Said and heard by gateways alone: deploy/nats_accounts.py.
-COUNTED_SUBJECT = "realco.gateway.counted"
 # What is counted meanwhile is told together.
 _TOGETHER_SECONDS = 0.25
 # Waiting to be added. Of what comes faster than that, some is dropped.

@@ -21,7 +21,7 @@ from deploy.local.programs import CannotStart, Program, wait_until_ready
 from deploy.nats_accounts import hash_password, list_accounts, write_accounts
 from deploy.secrets import Secrets, private_folder, write_private
 from deploy.teams import DOCUMENTED, Team
-from services.chassis.events.streams import EVENTS_ACCOUNT
+from services.chassis.events.subjects import EVENTS_ACCOUNT
 
 _PAYLOAD_BYTES_MAX = 1_048_576
 # Tests' own user, in the account of the streams: it may do everything. No instance has it.

@@ -27,7 +27,7 @@ from demo.harness.polling import wait_for
 from demo.harness.rest import API, Json, new_key
 from deploy.local.instance import Instance
 from deploy.topology import NATS_USER_NAMES, SERVICE_NAMES, SUBSCRIBER, database_of
-from services.chassis.events.streams import COMMITTED_SUBJECT
+from services.chassis.events.subjects import COMMITTED_SUBJECT
 from services.chassis.values.ids import new_id
 from tests.e2e.organization import Organization
 from tests.e2e.providers import signed

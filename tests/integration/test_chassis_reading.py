@@ -142,7 +142,7 @@ async def test_a_transaction_claims_no_more_than_it_has_time_for(database, js, s
 
 
 async def test_a_service_that_nobody_tells_anything_looks_by_itself(database, js, subscriber, monkeypatch):
-    monkeypatch.setattr(streams, "told_subject", lambda area: f"realco.told.{area}.nobody.{subscriber.consumer}")
+    monkeypatch.setattr(consumer, "told_subject", lambda area: f"realco.told.{area}.nobody.{subscriber.consumer}")
     async with consuming(database, js, subscriber):
         await emit(database, "quiet")
         await chassis.until(lambda: subscriber.order == ["quiet"], seconds=5)

@@ -30,7 +30,7 @@ from realco.type.v1.event_pb2 import EventMeta
 from deploy import provision
 from deploy.local.ports import choose_free_port
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.events.streams import subject_of
+from services.chassis.events.subjects import subject_of
 from services.chassis.values.ids import new_id
 from tests.support.escrow import key, new_entry
 from tests.support.escrow_payments import EVENTS, Payment

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from deploy.local.nats import Nats
 from deploy.topology import GATEWAY
 from gateway.counters import Kind
-from gateway.sharing import COUNTED_SUBJECT
+from services.chassis.events.subjects import COUNTED_SUBJECT
 from tests.support.chassis import until
 from tests.support.gateway import TRANSACTION, GatewayHarness, is_problem, run_gateway, token
 from tests.support.nats_users import user

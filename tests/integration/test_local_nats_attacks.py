@@ -24,11 +24,10 @@ from deploy.local.nats import EVERYTHING, Nats
 from deploy.nats_accounts import inbox_prefix
 from deploy.provision import provision
 from deploy.topology import GATEWAY, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
-from gateway.sharing import COUNTED_SUBJECT
 from services.chassis.events import streams
 from services.chassis.events.configurations import stream_configuration
 from services.chassis.events.stored import stream_of_area
-from services.chassis.events.streams import COMMITTED_SUBJECT, told_subject
+from services.chassis.events.subjects import COMMITTED_SUBJECT, COUNTED_SUBJECT, EVENTS_ACCOUNT, told_subject
 from services.chassis.events.watch import find_stream_faults
 from tests.support.chassis import until
 from tests.support.nats_users import (
@@ -43,7 +42,7 @@ from tests.support.nats_users import (
 
 ATTACKERS = (*SERVICE_NAMES, GATEWAY, *(team.name for team in TEAMS))
 USERS = (*ATTACKERS, PROVISIONER)
-API = ("$JS.API", f"$JS.{streams.EVENTS_ACCOUNT}.API", *(f"$JS.{team.name}.API" for team in TEAMS))
+API = ("$JS.API", f"$JS.{EVENTS_ACCOUNT}.API", *(f"$JS.{team.name}.API" for team in TEAMS))
 ORGANIZATIONS = ("org_1", "org_2")
 # A team reads what it may hear, by whatever way; a service its own area and those that it hears. By area and
 # organization.
@@ -111,10 +110,10 @@ def changes_of_streams(api: str) -> Iterator[Attempt]:
         yield f"{api}.STREAM.SNAPSHOT.{stream.name}", {"deliver_subject": "stolen"}, ""
         yield f"{api}.STREAM.MSG.GET.{stream.name}", {"seq": 1}, ""
         yield f"{api}.DIRECT.GET.{stream.name}", {"seq": 1}, ""
-        copied = {"name": stream.name, "external": {"api": f"$JS.{streams.EVENTS_ACCOUNT}.API", "deliver": "mine"}}
+        copied = {"name": stream.name, "external": {"api": f"$JS.{EVENTS_ACCOUNT}.API", "deliver": "mine"}}
         yield f"{api}.STREAM.CREATE.MINE", {"name": "MINE", "sources": [copied]}, ""
         yield f"{api}.STREAM.CREATE.MINE", {"name": stream.name, "subjects": ["mine.>"]}, ""
-    yield f"{api}.ACCOUNT.PURGE.{streams.EVENTS_ACCOUNT}", b"", ""
+    yield f"{api}.ACCOUNT.PURGE.{EVENTS_ACCOUNT}", b"", ""
 
 
 def changes_of_consumers(api: str) -> Iterator[Attempt]:

@@ -19,6 +19,7 @@ from deploy.provision import copy_configuration, copying_consumer, provision
 from deploy.teams import DOCUMENTED, Copy, Team, list_copies
 from deploy.topology import SERVICE_NAMES
 from services.chassis.events import streams
+from services.chassis.events.subjects import EVENTS_ACCOUNT
 from tests.support.chassis import until
 from tests.support.nats_users import LENDER, user
 from tests.support.team_copies import (
@@ -123,7 +124,7 @@ async def test_a_team_that_is_taken_out_of_the_file_stops_nobody_and_finds_its_e
 
 @pytest.mark.parametrize(
     ("account", "fault"),
-    [("lender", "lacks 1 events"), (streams.EVENTS_ACCOUNT, "has 1 events more than our stream")],
+    [("lender", "lacks 1 events"), (EVENTS_ACCOUNT, "has 1 events more than our stream")],
 )
 async def test_a_copy_beside_which_a_power_cut_has_shortened_the_one_or_the_other_is_found_and_made_anew(
     tmp_path: Path, account: str, fault: str

@@ -16,8 +16,7 @@ from nats.aio.msg import Msg
 
 from deploy.local.nats import Nats
 from deploy.topology import GATEWAY, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
-from gateway.sharing import COUNTED_SUBJECT
-from services.chassis.events.streams import COMMITTED_SUBJECT, told_subject
+from services.chassis.events.subjects import COMMITTED_SUBJECT, COUNTED_SUBJECT, told_subject
 from tests.support.chassis import until
 from tests.support.nats_users import COPIES, TEAMS, run_everybody, user
 

@@ -13,7 +13,7 @@ import asyncpg
 
 _WAIT_SECONDS = 3.0
 # Each is a process of the server, with megabytes of its own.
-_UNUSED_SECONDS, _SWEEP_SECONDS = 45.0, 15.0
+_UNUSED_SECONDS, _SWEEP_SECONDS = 20.0, 10.0
 
 
 class PoolExhausted(Exception):

@@ -36,6 +36,7 @@ from services.chassis.events.handling import Event, Malformed, Subscription, Too
 from services.chassis.events.hearing import Faults, Hearing, Missed
 from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.events.stored import Stream, stream_of_area
+from services.chassis.events.subjects import told_subject
 from services.chassis.process import telemetry
 from services.chassis.process.health import Alarms
 from services.chassis.process.loops import backoff_seconds, repeat_work, wait_for_any
@@ -127,7 +128,7 @@ class _Consumer:
 
     async def consume(self) -> None:
         hearing = self.hearing
-        told = await streams.client_of(self.js).subscribe(streams.told_subject(hearing.stream.lower()), cb=self._hear)
+        told = await streams.client_of(self.js).subscribe(told_subject(hearing.stream.lower()), cb=self._hear)
         try:
             async with streams.Reader(self.js, hearing.stream) as reader:
                 while not self.stop.is_set():

@@ -25,6 +25,7 @@ from services.chassis.data.retention import EVENT_AGE_DAYS_MAX
 from services.chassis.data.transaction import Tx
 from services.chassis.events import streams
 from services.chassis.events.signatures import EventKeys
+from services.chassis.events.subjects import event_type_of
 from services.chassis.process import telemetry
 from services.chassis.values.clock import Clock
 
@@ -63,7 +64,7 @@ class Subscription:
         return {stream: frozenset(types) for stream, types in sorted(found.items())}
 
     def find_handler(self, subject: str) -> tuple[type[Message], Handler] | None:
-        event_type = streams.event_type_of(subject)
+        event_type = event_type_of(subject)
         for event, handler in self.handlers.items():
             if event.DESCRIPTOR.full_name == event_type:
                 return event, handler

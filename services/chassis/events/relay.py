@@ -42,7 +42,6 @@ from services.chassis.events.hearing import Faults
 from services.chassis.events.signatures import SIGNATURE, EventKey
 from services.chassis.events.stored import stream_of_area
 from services.chassis.events.streams import (
-    COMMITTED_SUBJECT,
     MESSAGE_ID,
     BatchRefused,
     Outgoing,
@@ -50,9 +49,8 @@ from services.chassis.events.streams import (
     has_stored,
     publish_batch,
     publish_one,
-    subject_of,
-    told_subject,
 )
+from services.chassis.events.subjects import COMMITTED_SUBJECT, subject_of, told_subject
 from services.chassis.process.health import ALARM_SECONDS, Alarms, note_alarm
 from services.chassis.process.loops import GATHERING_SECONDS, repeat_work, wait_for_any
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, ROWS_NOT_SEALED, log

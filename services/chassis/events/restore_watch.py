@@ -41,6 +41,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.events import streams
 from services.chassis.events.signatures import EventKeys, KeyNotKnown, NotProven
 from services.chassis.events.stored import stream_of_area
+from services.chassis.events.subjects import event_type_of
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import repeat_work, wait_for_any
 from services.chassis.process.telemetry import log
@@ -190,7 +191,7 @@ def _to_row(each: _OfBefore, restore: Restore) -> dict[str, Any]:
         "org_id": each.told.org_id,
         "incarnation": restore.incarnation,
         "event_id": str(each.told.event_id),
-        "event_type": streams.event_type_of(each.message.subject),
+        "event_type": event_type_of(each.message.subject),
         "aggregate_id": each.told.aggregate_id,
         "actor": each.meta.actor,
         "occurred_at": from_timestamp(each.meta.occur_time),

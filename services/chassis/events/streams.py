@@ -21,14 +21,10 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from services.chassis.events.stored import stream_of_area
+from services.chassis.events.subjects import EVENTS_ACCOUNT
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import BootError
 
-# The account on NATS that holds the streams. What a service says to JetStream there has the account in its subject, so
-# that its own account, which has no JetStream, does not answer.
-EVENTS_ACCOUNT = "EVENTS"
-# What the processes of one service tell each other, in an account of their own: one has committed events.
-COMMITTED_SUBJECT = "realco.outbox.committed"
 MESSAGE_ID = "Nats-Msg-Id"
 _PUBLISH_SECONDS = 5.0
 _READ_SECONDS = 2.0
@@ -47,21 +43,6 @@ def area_of(event_type: str) -> str:
 def stream_of(event_type: str) -> str:
     """The stream of an event: `realco.escrow.v1.HoldPlaced` -> `ESCROW`."""
     return stream_of_area(area_of(event_type)).name
-
-
-def subject_of(event_type: str, org_id: str, scope: str) -> str:
-    """`realco.escrow.v1.HoldPlaced.org-1.esc_…`: who may hear of one organization, or wants one account, can say so."""
-    return f"{event_type}.{org_id}.{scope}"
-
-
-def told_subject(area: str) -> str:
-    """Where a service says that its stream has something new, to whoever hears it."""
-    return f"realco.told.{area}"
-
-
-def event_type_of(subject: str) -> str:
-    """The message's full name, which a subject begins with."""
-    return ".".join(subject.split(".")[:4])
 
 
 def inbox_prefix_of(url: str) -> bytes:
