@@ -55,6 +55,12 @@ from services.transactions.vault import KeyMissing, SealedFor, Vault, VaultError
 
 S = VerificationStatus
 
+_FORGOTTEN = Failure(
+    "NOT_FOUND_AT_PROVIDER",
+    "Its provider has not answered, and would take the same request for another one by now.",
+    retryable=False,
+)
+
 
 async def verify_bank_account(dependencies: Dependencies, request: pb.VerifyBankAccountRequest) -> pb.BankAccount:
     """Not to be called inside a transaction.
@@ -135,7 +141,7 @@ async def _open(dependencies: Dependencies, account: BankAccount, provider: str)
         _check_may_be_verified(locked)
         earlier = await store.list_verifications(tx, account_id, provider)
         if earlier and _is_forgotten(earlier[0], now):
-            earlier = [await _give_up(tx, earlier[0].verification_id, now), *earlier[1:]]
+            earlier = [await _give_up(tx, earlier[0].verification_id, _FORGOTTEN, now), *earlier[1:]]
         arrived = await find_arrived(tx, provider, account_id)
         need = find_need(locked, earlier, arrived) or VerificationNeed(is_needed=True)
         found = need.verification
@@ -162,13 +168,11 @@ def _is_forgotten(verification: Verification, now: datetime) -> bool:
     return is_unanswered and forgets is not None and now - verification.created_at > forgets
 
 
-async def _give_up(tx: Tx, verification_id: str, now: datetime) -> Verification:
-    """Unless a webhook was faster, and said that the provider took it."""
+async def _give_up(tx: Tx, verification_id: str, failure: Failure, now: datetime) -> Verification:
+    """It has failed, unless a webhook was faster, and said that the provider took it."""
     before = await store.VERIFICATIONS.lock_known(tx, verification_id)
-    if not _is_forgotten(before, now):
+    if before.status is not S.REQUESTED:
         return before
-    message = "Its provider has not answered, and would take the same request for another one by now."
-    failure = Failure("NOT_FOUND_AT_PROVIDER", message, retryable=False)
     return await store.VERIFICATIONS.save(tx, before, fail(before, failure), now)
 
 
@@ -181,7 +185,8 @@ async def _begin(
         theirs = await asked.begin(order)
     except Declined as declined:
         refused = Failure(declined.code, declined.message, declined.retryable, declined.metadata)
-        return await _fail(dependencies, verification, refused)
+        async with dependencies.database.begin() as tx:
+            return await _give_up(tx, verification.verification_id, refused, dependencies.clock.now())
     except OutcomeUnknown as error:
         log.warning("verification_unknown", verification_id=verification.verification_id, cause=str(error))
         raise Unavailable("The payment provider does not answer. Ask again: it is the same verification.") from None
@@ -221,14 +226,6 @@ def _build_order(vault: Vault, account: BankAccount, verification: Verification)
         holder_type=account.holder_type,
         account_holder_name=account.account_holder_name,
     )
-
-
-async def _fail(dependencies: Dependencies, verification: Verification, failure: Failure) -> Verification:
-    async with dependencies.database.begin() as tx:
-        before = await store.VERIFICATIONS.lock_known(tx, verification.verification_id)
-        if before.status is not S.REQUESTED:  # a webhook was faster, and knows more
-            return before
-        return await store.VERIFICATIONS.save(tx, before, fail(before, failure), dependencies.clock.now())
 
 
 async def _save_answer(dependencies: Dependencies, verification_id: str, theirs: ProviderVerification) -> Verification:

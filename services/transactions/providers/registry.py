@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pydantic import SecretStr
 
@@ -21,17 +20,7 @@ from services.transactions.providers.choice import ProviderChoice, read_choice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid import keys as plaid_keys
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
-from services.transactions.providers.protocols import (
-    AccountVerifications,
-    BankLinks,
-    LinksNotSetUp,
-    PaymentCancellations,
-    PaymentEvents,
-    PaymentOrders,
-    PaymentReversals,
-    Providers,
-    WebhookReader,
-)
+from services.transactions.providers.protocols import LinksNotSetUp, Providers, WebhookReader
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.sandbox.webhooks import SandboxWebhooks
 from services.transactions.providers.settings import ProviderSettings
@@ -44,18 +33,9 @@ if TYPE_CHECKING:
     from services.transactions.providers.plaid.links import PlaidLinks
     from services.transactions.providers.plaid.transfers import PlaidTransfers
 
+    _Asked: TypeAlias = SandboxBank | StripePayments | PlaidTransfers | AchFileOrders
 
-@dataclass(slots=True)
-class _Found:
-    """What this process is set up for, by the providers' names."""
-
-    asked: dict[str, SandboxBank | StripePayments | PlaidTransfers | AchFileOrders] = field(default_factory=dict)
-    cancellations: dict[str, PaymentCancellations] = field(default_factory=dict)
-    verifications: dict[str, AccountVerifications] = field(default_factory=dict)
-    reversals: dict[str, PaymentReversals] = field(default_factory=dict)
-    events: dict[str, PaymentEvents] = field(default_factory=dict)
-    links: BankLinks = field(default_factory=lambda: LinksNotSetUp(plaid.SETTING))
-    opened: list[PlaidLinks] = field(default_factory=list)
+_T = TypeVar("_T")
 
 
 @asynccontextmanager
@@ -70,67 +50,94 @@ async def open_providers(
     Raises:
         ConfigurationError: a setting is missing without which no money could move, or they contradict each other.
     """
-    found = _Found()
     ach_files = None if settings.ach_file_config is None else read_config(settings.ach_file_config)
-    if ach_files is not None:
-        files = AchFileOrders(ach_files, database, clock, vault)
-        found.asked[ach_file.NAME] = found.reversals[ach_file.NAME] = files
-    if settings.sandbox_bank_url:
-        _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
-        found.asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)
-    if key := settings.stripe_api_key.get_secret_value():
-        _add_stripe(found, key, settings, vault)
-    plaid_keys.check_address(settings.plaid_base_url)
-    plaid_keys.check_link(settings.plaid_link_client_name, settings.plaid_link_redirect_url)
-    if secret := settings.plaid_secret.get_secret_value():
-        _add_plaid(found, secret, settings, database, clock, vault)
-    orders: dict[str, PaymentOrders] = {**found.asked, manual.NAME: ManualOrders()}
-    choice = read_choice(settings.payment_providers_file, orders.keys())
+    files = None if ach_files is None else AchFileOrders(ach_files, database, clock, vault)
+    bank = _open_sandbox(settings)
+    payments = _open_stripe(settings, vault)
+    transfers = _open_transfers(settings, database, clock, vault)
+    links = _open_links(settings)
+    asked: dict[str, _Asked] = {
+        **_list_one(ach_file.NAME, files),
+        **_list_one(sandbox.NAME, bank),
+        **_list_one(stripe.NAME, payments),
+        **_list_one(plaid.NAME, transfers),
+    }
+    choice = read_choice(settings.payment_providers_file, (*asked, manual.NAME))
     _check_choice(choice, settings)
     try:
         yield Providers(
-            orders=orders,
-            look_ups=found.asked,
+            orders={**asked, manual.NAME: ManualOrders()},
+            look_ups=asked,
             webhooks=build_webhook_readers(settings),
-            links=found.links,
-            events=found.events,
-            cancellations=found.cancellations,
-            verifications=found.verifications,
-            reversals=found.reversals,
+            links=links or LinksNotSetUp(plaid.SETTING),
+            events={
+                **_list_one(stripe.NAME, payments.events if payments else None),
+                **_list_one(plaid.NAME, transfers.events if transfers else None),
+            },
+            cancellations=_list_one(stripe.NAME, payments),
+            verifications=_list_one(stripe.NAME, payments.setups if payments else None),
+            reversals=_list_one(ach_file.NAME, files),
             choice=choice,
             ach_files=ach_files,
         )
     finally:
-        for each in (*found.asked.values(), *found.opened):
-            await each.close()
+        for each in (*asked.values(), links):
+            if each is not None:
+                await each.close()
 
 
-def _add_stripe(found: _Found, key: str, settings: ProviderSettings, vault: Vault) -> None:
+def _list_one(name: str, provider: _T | None) -> dict[str, _T]:
+    """By its name; empty where this process is not set up for it."""
+    return {} if provider is None else {name: provider}
+
+
+def _open_sandbox(settings: ProviderSettings) -> SandboxBank | None:
     """Raises ConfigurationError."""
+    if not settings.sandbox_bank_url:
+        return None
+    _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
+    return SandboxBank(settings.sandbox_bank_url)
+
+
+def _open_stripe(settings: ProviderSettings, vault: Vault) -> StripePayments | None:
+    """Raises ConfigurationError."""
+    key = settings.stripe_api_key.get_secret_value()
+    if not key:
+        return None
     _check_given(settings, "stripe_webhook_secret", "stripe_api_key")
     check_address(key, settings.stripe_api_url)
-    payments = StripePayments(key, settings.stripe_api_url, vault, return_url=settings.stripe_return_url)
-    found.asked[stripe.NAME] = found.cancellations[stripe.NAME] = payments
-    found.events[stripe.NAME], found.verifications[stripe.NAME] = payments.events, payments.setups
+    return StripePayments(key, settings.stripe_api_url, vault, return_url=settings.stripe_return_url)
 
 
-def _add_plaid(
-    found: _Found, secret: str, settings: ProviderSettings, database: Database, clock: Clock, vault: Vault
-) -> None:
+def _open_transfers(
+    settings: ProviderSettings, database: Database, clock: Clock, vault: Vault
+) -> PlaidTransfers | None:
     """Raises ConfigurationError."""
+    plaid_keys.check_address(settings.plaid_base_url)
+    secret = settings.plaid_secret.get_secret_value()
+    if not secret:
+        return None
     _check_given(settings, "plaid_base_url", "plaid_secret")
     _check_given(settings, "plaid_client_id", "plaid_secret")
     # Here, for Plaid's own client is hundreds of modules, and twenty megabytes.
-    from services.transactions.providers.plaid.links import PlaidLinks
     from services.transactions.providers.plaid.transfers import PlaidTransfers
 
     there = settings.plaid_base_url, settings.plaid_client_id, secret
     same_day = SameDayWays(debits=settings.plaid_same_day_debits, credits=settings.plaid_same_day_credits)
-    transfers = PlaidTransfers(*there, database, clock, vault, same_day=same_day)
-    found.asked[plaid.NAME], found.events[plaid.NAME] = transfers, transfers.events
+    return PlaidTransfers(*there, database, clock, vault, same_day=same_day)
+
+
+def _open_links(settings: ProviderSettings) -> PlaidLinks | None:
+    """Raises ConfigurationError."""
     name, page = settings.plaid_link_client_name, settings.plaid_link_redirect_url
-    found.links = links = PlaidLinks(*there, client_name=name, redirect_url=page)
-    found.opened.append(links)
+    plaid_keys.check_link(name, page)
+    secret = settings.plaid_secret.get_secret_value()
+    if not secret:
+        return None
+    from services.transactions.providers.plaid.links import PlaidLinks
+
+    there = settings.plaid_base_url, settings.plaid_client_id, secret
+    return PlaidLinks(*there, client_name=name, redirect_url=page)
 
 
 def _check_choice(choice: ProviderChoice, settings: ProviderSettings) -> None:
