@@ -81,7 +81,7 @@ async def test_of_a_party_that_was_heard_of_nobody_is_asked(
 ) -> None:
     create, _ = creation
     party_id = new_id("pty")
-    meta = EventMeta(aggregate_version=1, incarnation="first")
+    meta = EventMeta(aggregate_version=1)
     await service.deliver(compliance_events.PartyCreated(meta=meta, party=parties_pb2.Party(party_id=party_id)))
     with service.wire.cut(service.compliance):
         assert await create(party_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from realco.escrow.v1 import journal_pb2 as journal_pb
 
@@ -64,10 +66,10 @@ async def test_an_older_word_that_is_heard_late_changes_nothing(escrow):
     await payment.happens(escrow, "SETTLED")
     payment.version = 4
     await payment.costs(escrow, 18)
-    payment.version = 2
+    payment.version, payment.happened_at = 2, escrow.clock.now() - timedelta(minutes=1)
     await payment.costs(escrow, 3)
     assert await escrow.posted(account) == {"cash": 82, "provider_fees": 18, SUBSCRIPTION: 100}
-    payment.version = 5
+    payment.version, payment.happened_at = 5, None
     await payment.costs(escrow, 3)
     assert await escrow.posted(account) == {"cash": 97, "provider_fees": 3, SUBSCRIPTION: 100}
 

@@ -181,7 +181,7 @@ async def test_nobody_says_alone_that_a_file_is_settled_who_had_a_part_in_a_paym
     orders = await service.get(deposit.transaction_id)
     with acting_as(service_principal("transactions", ADMIN.org_id)):
         async with service.database.begin() as tx:
-            await record_persons(tx, "inv-002", ["payee"], EventMeta(aggregate_version=1, incarnation="i"))
+            await record_persons(tx, "inv-002", ["payee"], EventMeta(aggregate_version=1))
     for person, reason in ((orders.created_by, "MAKER_IS_CHECKER"), ("payee", "BENEFICIARY_IS_CHECKER")):
         with pytest.raises(DomainError) as refused:
             await resolve(service, told, "Asked the bank.", Principal(person, "admin", ADMIN.org_id))

@@ -347,7 +347,7 @@ async def test_who_had_a_part_in_it_or_acts_for_its_party_does_not_say_that_it_i
     [found] = await list_exceptions(service)
     with acting_as(service_principal("transactions", ORG)):
         async with service.database.begin() as tx:
-            await record_persons(tx, "inv-001", [CHECKER.person], EventMeta(incarnation="i", aggregate_version=1))
+            await record_persons(tx, "inv-001", [CHECKER.person], EventMeta(aggregate_version=1))
     for person, reason in ((ADMIN, "MAKER_IS_CHECKER"), (CHECKER, "BENEFICIARY_IS_CHECKER")):
         assert list((await get(service, found, person)).allowed_actions) == ["assign"]
         with pytest.raises(DomainError) as refusal:

@@ -50,6 +50,7 @@ class Payment:
             presentments=1,
         )
         self.version = 0
+        self.happened_at: datetime | None = None  # None: now
 
     async def costs(self, escrow: Escrow, minor: int, *, fact: str = "UPDATED") -> None:
         """The provider says how much it has kept by now."""
@@ -67,7 +68,10 @@ class Payment:
                 self.transaction.dispute_reference = "du_1"
                 self.transaction.dispute_status = DISPUTES[fact]
             self.version += 1
-            meta = {"occur_time": to_timestamp(escrow.clock.now()), "aggregate_version": self.version}
+            meta = {
+                "occur_time": to_timestamp(self.happened_at or escrow.clock.now()),
+                "aggregate_version": self.version,
+            }
             event = kind(transaction=self.transaction, meta=meta)
             handler = SUBSCRIPTIONS[0].handlers[kind]
             delivery = Delivery(escrow.clock.now())

@@ -89,7 +89,7 @@ FORMS = {
     "former_persons": ["f920b6c95afdaeb8"],
     "handled_positions": ["da53c72198274648"],
     "forgotten_events": ["1351fe5427eaca23"],
-    "heard_parties": ["d33f7c41e0b24724"],
+    "heard_parties": ["466ea743a584f2d4"],
     "heard_persons": ["445271f738e43501"],
     "holds": ["2d578c58ef1ab278"],
     "investments": ["d782c2d406b9d4f1"],

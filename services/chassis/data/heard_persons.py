@@ -16,7 +16,6 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import keep_sealed, sealed
-from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.refusals import PartyNotFound
 
@@ -28,13 +27,12 @@ heard_parties = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
-    # How often something new was heard: triggers let it go up by one and never back, whoever writes, while the version
-    # of the owner begins anew with each incarnation of its database.
+    # How often something new was heard: triggers let it go up by one and never back, whoever writes, while the numbers
+    # of the owner leap when its database was restored.
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("aggregate_version", sa.BigInteger, nullable=False),
-    sa.Column("incarnation", sa.Text, nullable=False),
     sa.Column("seal", pg.BYTEA, nullable=False),
-    info=sealed("org_id", "party_id", "version", "aggregate_version", "incarnation"),
+    info=sealed("org_id", "party_id", "version", "aggregate_version"),
 )
 
 heard_persons = sa.Table(
@@ -70,11 +68,12 @@ async def record_persons(tx: Tx, party_id: str, persons: Collection[str], meta: 
     party = sa.and_(is_mine(heard_parties), heard_parties.c.party_id == party_id)
     known = (await tx.execute(sa.select(heard_parties).where(party).with_for_update())).one_or_none()
     # The event says all there is to know. So it is taken over where the row was altered, which then says nothing.
-    if known is not None and any(_has_heard(row, meta) for row in keep_sealed(tx, heard_parties, [known])):
+    if known is not None and any(
+        row.aggregate_version >= meta.aggregate_version for row in keep_sealed(tx, heard_parties, [known])
+    ):
         return
     this = {"party_id": party_id, "version": 1 if known is None else known.version + 1}
-    last = {"aggregate_version": meta.aggregate_version, "incarnation": meta.incarnation}
-    news = seal_columns(tx, heard_parties, this | last)
+    news = seal_columns(tx, heard_parties, {**this, "aggregate_version": meta.aggregate_version})
     if known is None:
         await insert_many(tx, heard_parties, [news])
     else:
@@ -117,12 +116,6 @@ async def acts_for_any(tx: Tx, party_ids: Collection[str]) -> bool:
     if not party_ids or current_principal().confined:
         return bool(party_ids)
     return not (await list_parties_of(tx, current_principal().person)).isdisjoint(party_ids)
-
-
-def _has_heard(known: Row, meta: EventMeta) -> bool:
-    """Whether what is known is of this event or a later one."""
-    is_same: bool = known.incarnation == meta.incarnation
-    return is_same and known.aggregate_version >= meta.aggregate_version
 
 
 class KnownParties:

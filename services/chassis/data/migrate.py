@@ -29,6 +29,7 @@ from services.chassis.data.catalogue import find_rights_differences
 from services.chassis.data.rights import Table
 from services.chassis.data.schema import known_schema, migrations_folder, note_compatibility, read_schema
 from services.chassis.data.urls import connect, dsn_of
+from services.chassis.data.versions import RAISE_NUMBERS
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.process.tracebacks import describe
 from services.chassis.values.errors import BootError
@@ -198,9 +199,9 @@ def _run_migrations(connection: sa.Connection, service: str) -> None:
 async def begin_incarnation(url: str) -> str:
     """Gives the database a new life, which every event from now on names; returns its id.
 
-    Numbers of events are counted from the restored state, so subscribers meet numbers that they have seen already. By
-    the new incarnation they notice. And marks that somebody kept from before the restore count for nothing (ADR 25).
-    No yes counts in it before a person has looked through what the restore has forgotten (ADR 44).
+    Every aggregate's next number is above all that a former life may have told since the backup, so whoever orders by
+    numbers takes what is told from now on for newer. Marks that somebody kept from before the restore count for nothing
+    (ADR 25). No yes counts in it before a person has looked through what the restore has forgotten (ADR 44).
     """
     engine = engine_of(url, _SESSION)
     try:
@@ -210,6 +211,8 @@ async def begin_incarnation(url: str) -> str:
                 .values(incarnation=sa.func.gen_random_uuid(), begun_at=sa.func.now(), is_restored=True)
                 .returning(tables.incarnation.c.incarnation)
             )
+            for statement in RAISE_NUMBERS:
+                await connection.execute(sa.text(statement))
             return str((await connection.execute(begun)).scalar_one())
     finally:
         await engine.dispose()

@@ -46,8 +46,9 @@ _COUNT = Read(
     .group_by(_f.event_type)
     .order_by(sa.desc("number"), _f.event_type)
 )
-# An event is in the outbox for OUTBOX_DAYS; a day of these is for the clocks. Of an older one its aggregate's last
-# number says whether it was there. When a row was written says the database: none that is added now hides anything.
+# An event is in the outbox for OUTBOX_DAYS; a day of these is for the clocks. Of an older one the number that its
+# aggregate was restored with says whether it was there. When a row was written says the database: none that is added
+# now hides anything.
 _FIND_MISSING = f"""
 SELECT told.place FROM unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::text[], $5::bigint[])
     WITH ORDINALITY AS told (org_id, event_id, made_at, aggregate_id, aggregate_version, place)
@@ -56,7 +57,8 @@ WHERE NOT EXISTS (
     WHERE o.org_id = told.org_id AND o.event_id = told.event_id AND o.created_at < begun_at)
   AND (told.made_at > now() - interval '{OUTBOX_DAYS - 1} days' OR NOT EXISTS (
     SELECT FROM public.aggregate_versions v
-    WHERE v.org_id = told.org_id AND v.aggregate_id = told.aggregate_id AND v.version >= told.aggregate_version))
+    WHERE v.org_id = told.org_id AND v.aggregate_id = told.aggregate_id
+      AND v.restored_version >= told.aggregate_version))
 ORDER BY told.place
 """  # noqa: S608  # all of it stands here
 

@@ -99,7 +99,7 @@ CHASSIS: Table = {
             delete="It was published 35 days ago, which a trigger sees to, and all who hear of it have it.",
         ),
     ),
-    "aggregate_versions": both(insert=EVERY, update=("version",)),
+    "aggregate_versions": both(insert=("org_id", "aggregate_id", "version"), update=("version",)),
     "leaders": Rights(NOTHING, Grant(insert=EVERY, update=("leader", "until"), delete=_LEADER)),
     "handled_requests": both(
         insert=EVERY,
@@ -129,6 +129,6 @@ CHASSIS: Table = {
     ),
 }
 HEARD_PERSONS: Table = {
-    "heard_parties": both(insert=EVERY, update=("version", "aggregate_version", "incarnation", "seal")),
+    "heard_parties": both(insert=EVERY, update=("version", "aggregate_version", "seal")),
     "heard_persons": both(insert=EVERY, update=("version", "seal")),
 }

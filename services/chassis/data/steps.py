@@ -154,6 +154,7 @@ def _create_aggregate_versions(op: Op) -> None:
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("aggregate_id", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("restored_version", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("org_id", "aggregate_id"),
     )
 
@@ -364,7 +365,6 @@ def _create_heard_parties(op: Op) -> None:
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("aggregate_version", sa.BigInteger(), nullable=False),
-        sa.Column("incarnation", sa.Text(), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "party_id"),
     )

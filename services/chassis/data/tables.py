@@ -51,17 +51,19 @@ outbox = sa.Table(
     sa.Index("outbox_published", "published_at", postgresql_where=sa.text("published_at IS NOT NULL")),
 )
 
-# How many events each aggregate has had.
+# The number of the last event of each aggregate.
 aggregate_versions = sa.Table(
     "aggregate_versions",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("aggregate_id", sa.Text, primary_key=True),
     sa.Column("version", sa.BigInteger, nullable=False),
+    # How many it had had when this life of the database began; null where it began in it.
+    sa.Column("restored_version", sa.BigInteger),
 )
 
 # One row: which life of this database it is, and since when. A restore from a backup begins another one, so that
-# readers of events notice that versions are counted anew from an older state.
+# readers of events notice that what was told since the backup is no more.
 incarnation = sa.Table(
     "incarnation",
     metadata,

@@ -4,7 +4,7 @@
   with a key of the service's that is not known any more is not passed over: its public key is put back first. To hide
   one, they would have to take messages out of it: that is a gap, and nothing passes for looked through.
 - What another incarnation told is looked for in the outbox by its id. One that is older than the outbox remembers is
-  missing if its number is beyond its aggregate's last one.
+  missing if its number is beyond the one that its aggregate was restored with.
 - How far the stream was looked through is a position of this incarnation, moved in the transaction that keeps what was
   found. So several processes look through it together, and each loss is kept once.
 

@@ -11,7 +11,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.ids import new_id
-from services.escrow.domain.journal import EntryType, NewEntry, build_key, debit, digest_scope
+from services.escrow.domain.journal import EntryType, NewEntry, build_key, debit
 from services.escrow.domain.provider_fees import PROVIDER_FEES, TOUCHED, build_fee_legs
 from services.escrow.domain.stages import BookedPosition
 from services.escrow.posting.booking import book_in
@@ -37,7 +37,7 @@ async def book_provider_fee(
     booked = await journal.list_fee_entries(tx, account_id, transaction.transaction_id)
     check_entries(tx, booked)
     position = BookedPosition(leg for entry in booked for leg in entry.legs)
-    if kept.amount_minor + position.at_the_bank() == 0 or _is_late(booked, transaction.transaction_id, version):
+    if kept.amount_minor + position.at_the_bank() == 0 or _is_late(booked, occurred_at):
         return
     await check_whole_book(tx, account_id)
     balances = await escrow_accounts.list_balances(tx, account_id, TOUCHED)
@@ -47,7 +47,7 @@ async def book_provider_fee(
         org_id=current_principal().org_id,
         escrow_account_id=account_id,
         journal_entry_id=new_id("je"),
-        key=build_key(*_scope_of(transaction.transaction_id, version), body=str(kept.amount_minor).encode()),
+        key=build_key("provider-fee", transaction.transaction_id, str(version), body=str(kept.amount_minor).encode()),
         type=EntryType.PROVIDER_FEE,
         description="Fee of the payment provider",
         legs=legs,
@@ -70,12 +70,7 @@ async def book_provider_fee(
         )
 
 
-def _is_late(booked: Sequence[BookedEntry], transaction_id: str, version: int) -> bool:
+def _is_late(booked: Sequence[BookedEntry], occurred_at: datetime) -> bool:
     """Whether the book has what a later event said: one that was set aside is handled after those behind it."""
-    known = {digest_scope(*_scope_of(transaction_id, number)) for number in range(1, version + 1)}
     fees = (entry.rows[0] for entry in booked)
-    return any(row["type"] == EntryType.PROVIDER_FEE.value and row["request_key"] not in known for row in fees)
-
-
-def _scope_of(transaction_id: str, version: int) -> tuple[str, ...]:
-    return "provider-fee", transaction_id, str(version)
+    return any(row["type"] == EntryType.PROVIDER_FEE.value and row["effective_at"] > occurred_at for row in fees)

@@ -217,7 +217,7 @@ class BookedEntry(NamedTuple):
     distribution_id: str | None
     sequence: int
     legs: list[Leg]
-    rows: list[dict[str, Any]]  # its legs, each with what its seal covers: services/escrow/posting/checks.py
+    rows: list[dict[str, Any]]  # its legs, each with what its seal covers, and when it was effective
 
 
 async def list_payment_entries(tx: Tx, escrow_account_id: str, transaction_id: str) -> list[BookedEntry]:
@@ -295,6 +295,7 @@ def _select_entries(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
             head.reverses_journal_entry_id,
             head.created_by,
             head.seal,
+            head.effective_at,
             account.kind,
             account.party_id,
             leg.debit,
