@@ -13,6 +13,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sandbox.plaid.answers import PlaidRefusal, encode, encode_answer, now_ms, spell_time
@@ -151,10 +152,13 @@ class Desk:
         return 200, encode_answer(transfer=_show(found))
 
     def list_transfers(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
-        """Newest first."""
+        """Newest first, those made since `start_date`."""
         offset, limit = int(asked.get("offset", 0)), min(int(asked.get("count", LIST_MAX)), LIST_MAX)
         found, count = self._books.list_objects("transfer", limit=limit, offset=offset)
-        return 200, encode_answer(transfers=list(map(_show, found)), has_more=len(found) + offset < count)
+        since = datetime.fromisoformat(asked["start_date"]) if asked.get("start_date") else None
+        listed = [each for each in found if since is None or datetime.fromisoformat(each["created"]) >= since]
+        has_more = len(found) + offset < count and len(listed) == len(found)
+        return 200, encode_answer(transfers=list(map(_show, listed)), has_more=has_more)
 
     def sync_events(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
         after_id, count = asked.get("after_id"), asked.get("count") or 100

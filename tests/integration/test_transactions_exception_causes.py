@@ -182,7 +182,7 @@ async def test_what_was_ordered_after_a_backup_is_not_put_away_once_that_was_res
     bank.bank.payments["pay_6"] = lost
     await bank.hook("evt_6", "pay_6")
     await bank.work()
-    cause = "it is our order txn_lost, which this database does not have: was it restored?"
+    cause = "it is our order txn_lost, of which this database knows no attempt: was it restored?"
     seen = {"provider": "sandbox", "provider_payment_id": "pay_6", "amount": usd(6_00), "cause": cause}
     await check_found(bank, {"kind": "PAYMENT_NOT_OURS", **seen}, OPERATOR)
     bank.bank.payments["pay_6"] = replace(lost, status=PaymentStatus.RETURNED, return_code="R10")

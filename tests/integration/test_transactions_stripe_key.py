@@ -150,7 +150,9 @@ async def test_a_payment_with_our_proof_whose_order_a_restore_lost_is_told(servi
         await service.work()
     assert count_alarms() > before
     [cause] = {each["cause"] for each in logs if each["event"] == "payment_not_ours"}
-    assert cause == f"it is our order {started.transaction_id}, which this database does not have: was it restored?"
+    assert (
+        cause == f"it is our order {started.transaction_id}, of which this database knows no attempt: was it restored?"
+    )
 
 
 async def test_a_payment_that_draws_from_another_account_is_none_of_ours(stripe, url, books) -> None:

@@ -50,7 +50,9 @@ class MemoryBank:
             raise self.after_effect.pop(0)
         return self.payments[self.by_key[order.key]]
 
-    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
+    async def list_payments(
+        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+    ) -> list[Payment]:
         self.look_ups += 1
         return [payment for payment in reversed(self.payments.values()) if payment.reference == reference]
 

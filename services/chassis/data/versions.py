@@ -16,6 +16,8 @@ from google.protobuf.message import Message
 from realco.type.v1 import event_pb2
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Source, fetch_row
 from services.chassis.data.tables import aggregate_versions
 from services.chassis.data.transaction import Tx
 
@@ -38,6 +40,11 @@ _c = aggregate_versions.c
 _FIND = sa.select(_c.aggregate_id, _c.version).where(
     _c.org_id == sa.bindparam("org_id"), _c.aggregate_id == sa.func.any(sa.bindparam("ids", type_=sa.ARRAY(sa.Text)))
 )
+_RESTORED = Read(
+    sa.select(_c.restored_version).where(
+        is_mine(aggregate_versions), _c.aggregate_id == sa.bindparam("aggregate_id"), _c.restored_version.is_not(None)
+    )
+)
 
 
 def with_version(query: sa.Select[Any], aggregate_id: sa.Column[str]) -> sa.Select[Any]:
@@ -48,6 +55,24 @@ def with_version(query: sa.Select[Any], aggregate_id: sa.Column[str]) -> sa.Sele
     mine = (_c.org_id == aggregate_id.table.c.org_id, _c.aggregate_id == aggregate_id)
     version = sa.select(_c.version).where(*mine).correlate(aggregate_id.table).scalar_subquery()
     return query.add_columns(sa.func.coalesce(version, 0).label(VERSION))
+
+
+def is_restored(aggregate_id: sa.Column[str]) -> sa.ColumnElement[bool]:
+    """Whether this database was restored, and the aggregate is of before that: it may have gone on since the backup.
+
+    For what a statement returns of rows of that column's table.
+    """
+    # By name: SQLAlchemy takes the table of a RETURNING clause for one that a query within it is to read.
+    org_id: sa.ColumnElement[str] = sa.literal_column(f"{aggregate_id.table.name}.org_id")
+    mine: sa.ColumnElement[str] = sa.literal_column(f"{aggregate_id.table.name}.{aggregate_id.name}")
+    which = (_c.org_id == org_id, _c.aggregate_id == mine, _c.restored_version.is_not(None))
+    return sa.exists(sa.select(sa.literal_column("1")).select_from(aggregate_versions).where(*which))
+
+
+async def was_restored(source: Source, aggregate_id: str) -> bool:
+    """The same of one aggregate of the caller's organization."""
+    found = await fetch_row(source, _RESTORED, aggregate_id=aggregate_id)
+    return found is not None
 
 
 def note_versions(tx: Tx, drawn: Mapping[str, int]) -> None:

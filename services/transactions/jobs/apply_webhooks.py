@@ -112,7 +112,7 @@ def _explain_not_ours(payment: Payment) -> str:
     """An attempt is in the database before its provider is asked: one that is not was there, and is gone."""
     if payment.is_misused:
         return "it bears words of an order"
-    return f"it is our order {payment.reference}, which this database does not have: was it restored?"
+    return f"it is our order {payment.reference}, of which this database knows no attempt: was it restored?"
 
 
 async def _fetch_events(dependencies: Dependencies, provider: str, taken: Sequence[Row]) -> None:

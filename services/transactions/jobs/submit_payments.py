@@ -18,6 +18,7 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.reads import Source
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
+from services.chassis.data.versions import was_restored
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
@@ -72,6 +73,8 @@ class OrderForgotten(NotOrdered):
         Declined.__init__(self, "NOT_FOUND_AT_PROVIDER", message, retryable=False)
 
 
+# Money moves by it, or has moved.
+MOVES_MONEY = (PaymentStatus.PENDING, PaymentStatus.SETTLED)
 READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=store.IS_BOOKED)
 
 
@@ -146,7 +149,9 @@ async def _order_or_find(
     # has just begun alone: a note can be altered, and then removed by whoever puts that right.
     now = dependencies.clock.now()
     if maybe_sent or now - row.updated_at > ASKED_LATELY:
-        found = await _find_payment(dependencies, row, earlier, refunded)
+        # What was made of it after a backup is in no table of ours.
+        made_since = row.created_at if await was_restored(reader, row.transaction_id) else None
+        found = await _find_payment(dependencies, row, earlier, refunded, made_since)
         if found is not None:
             return found
         _check_remembered(row, now)
@@ -183,7 +188,7 @@ async def _check_ended(dependencies: Dependencies, row: Transaction, earlier: Co
     look_ups = dependencies.providers.require_look_ups(row.provider)
     for payment_id in sorted(earlier):
         payment = await look_ups.get_payment(payment_id)
-        if payment is not None and payment.status in (PaymentStatus.PENDING, PaymentStatus.SETTLED):
+        if payment is not None and payment.status in MOVES_MONEY:
             raise NotAsOrdered("an earlier attempt goes on at the provider", payment_id)
 
 
@@ -272,18 +277,31 @@ async def _read_refunded(source: Source, row: Transaction) -> str:
 
 
 async def _find_payment(
-    dependencies: Dependencies, row: Transaction, earlier: frozenset[str], refunded: str
+    dependencies: Dependencies,
+    row: Transaction,
+    earlier: frozenset[str],
+    refunded: str,
+    made_since: datetime | None = None,
 ) -> Payment | None:
-    """The payment of the current attempt, where the provider has it and can be asked. Raises OutcomeUnknown."""
+    """The payment of the current attempt, where the provider has it and can be asked.
+
+    Raises:
+        NotAsOrdered: of another attempt, of which we know nothing, money moves or has moved.
+        OutcomeUnknown
+    """
     payments: Sequence[Payment] = []
     if PROVIDERS[row.provider].is_asked_for_payments:
         look_ups = dependencies.providers.require_look_ups(row.provider)
-        payments = await look_ups.list_payments(row.transaction_id, refunded)
+        payments = await look_ups.list_payments(row.transaction_id, refunded, made_since)
     wanted = max(row.presentments, 1)
-    found = [each for each in payments if each.payment_id not in earlier and each.presentment == wanted]
+    unknown = [each for each in payments if each.payment_id not in earlier]
+    found = [each for each in unknown if each.presentment == wanted]
     if len(found) > 1:
         cause = f"The provider has {len(found)} payments under one attempt."
         await report_apart(dependencies, row.org_id, ExceptionKind.PAID_TWICE, describe_transaction(row), cause)
+    for other in unknown:
+        if not found and other.status in MOVES_MONEY:
+            raise NotAsOrdered("another attempt of it goes on at the provider", other.payment_id)
     return found[-1] if found else None
 
 

@@ -171,11 +171,15 @@ class PaymentOrders(Protocol):
 class PaymentLookUps(Protocol):
     """Says how payments stand."""
 
-    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
+    async def list_payments(
+        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+    ) -> list[Payment]:
         """Every payment made under our reference, newest first. Raises OutcomeUnknown.
 
         Args:
             refunded_payment_id: As the order has it.
+            made_since: Our database was restored and may lack what we keep of them, so the provider says all there are;
+                none was made before that time.
         """
         ...
 

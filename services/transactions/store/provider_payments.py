@@ -29,6 +29,7 @@ from services.chassis.data.seals import (
 )
 from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
+from services.chassis.data.versions import is_restored
 from services.transactions.domain.return_rates import Outcome
 from services.transactions.domain.returns import network_code_of
 from services.transactions.domain.states import ARRIVED, Status
@@ -51,7 +52,7 @@ _INSERT = compile_write_for_all(
     pg.insert(provider_payments)
     .from_select(_COLUMNS, sa.select(*(_VALUES.c[name] for name in _COLUMNS)).where(ARE_SET))
     .on_conflict_do_nothing()
-    .returning(_c.org_id, _c.transaction_id)
+    .returning(_c.org_id, _c.transaction_id, is_restored(_c.transaction_id).label("is_restored"))
 )
 _WRITTEN = ("provider_reference", "sent_at", "outcome", "return_code", "ended_at")
 _CHANGING = (*_WRITTEN, "seal")
@@ -81,7 +82,8 @@ _OWNERS = tuple(
 async def insert_attempts(database: Database, rows: Sequence[Transaction], now: datetime) -> set[tuple[str, str]]:
     """Notes that the current attempts are about to be sent; the (org_id, transaction_id) of those never sent before.
 
-    Should it be sent twice, those that the first noted count as if they may have been sent.
+    Should it be sent twice, those that the first noted count as if they may have been sent. So do those of before a
+    restore of this database: they may have been sent after the backup.
     """
     if not rows:
         return set()
@@ -105,7 +107,7 @@ async def insert_attempts(database: Database, rows: Sequence[Transaction], now: 
     values = [{**each, "seal": seal_of(database.reader, provider_payments, each)} for each in attempts]
     text, arguments = _INSERT.fill(list_by_column(_COLUMNS, values))
     inserted = await database.send_for_all(text, *arguments)
-    return {(each["org_id"], each["transaction_id"]) for each in inserted}
+    return {(each["org_id"], each["transaction_id"]) for each in inserted if not each["is_restored"]}
 
 
 async def read_attempt(tx: Tx, row: Transaction) -> Row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
@@ -60,7 +60,9 @@ class AchFileOrders:
             raise OutcomeUnknown("another order has its key")
         return await self._to_payment(known)
 
-    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
+    async def list_payments(
+        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+    ) -> list[Payment]:
         async with self._database.begin() as tx:
             found = await ach.list_attempts(tx, reference)
         return [await self._to_payment(entry) for entry in found]

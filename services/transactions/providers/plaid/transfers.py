@@ -12,6 +12,7 @@ bear it is none of ours. Source: plaid.com/docs/transfer/creating-transfers.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from plaid.model.ach_class import ACHClass
@@ -21,6 +22,7 @@ from plaid.model.transfer_authorization_idempotency_key import TransferAuthoriza
 from plaid.model.transfer_authorization_user_in_request import TransferAuthorizationUserInRequest
 from plaid.model.transfer_create_request import TransferCreateRequest
 from plaid.model.transfer_get_request import TransferGetRequest
+from plaid.model.transfer_list_request import TransferListRequest
 from plaid.model.transfer_metadata import TransferMetadata
 from plaid.model.transfer_migrate_account_request import TransferMigrateAccountRequest
 from plaid.model.transfer_network import TransferNetwork
@@ -61,6 +63,9 @@ R = TypeVar("R")
 # Of an idempotency key, and of what stands on the holder's statement.
 _KEY_CHARACTERS_MAX: Final = 50
 _DESCRIPTION_CHARACTERS_MAX: Final = 15
+# How many transfers one answer lists at most, and how far Plaid's clock may be from ours.
+_LISTED_MAX: Final = 25
+_CLOCKS_DIFFER: Final = timedelta(days=1)
 
 
 class PlaidTransfers:
@@ -100,8 +105,12 @@ class PlaidTransfers:
     async def submit(self, order: PaymentOrder) -> Payment:
         return await self._within(self._submit(order))
 
-    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
+    async def list_payments(
+        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+    ) -> list[Payment]:
         """The transfers that were made of our authorizations: what others made there is none of them."""
+        if made_since is not None:
+            return await self._within(self._list_made(reference, made_since))
         return await self._within(self._list_payments(reference))
 
     async def get_payment(self, payment_id: str) -> Payment | None:
@@ -308,6 +317,22 @@ class PlaidTransfers:
                 payments.append(await self._record(authorized, found))
         return payments
 
+    async def _list_made(self, reference: str, since: datetime) -> list[Payment]:
+        """Of all that Plaid has, those with our proof of this reference.
+
+        Source: plaid.com/docs/api/products/transfer/reading-transfers, /transfer/list: newest first.
+        """
+        made, has_more, offset = [], True, 0
+        while has_more:
+            asked = TransferListRequest(start_date=since - _CLOCKS_DIFFER, count=_LISTED_MAX, offset=offset)
+            answer = await self._client.call(self._client.api.transfer_list, asked)
+            listed, has_more = answer.get("transfers"), bool(answer.get("has_more"))
+            if not isinstance(listed, list) or (has_more and not listed):
+                raise OutcomeUnknown("the provider's answer is no list of transfers")
+            offset += len(listed)
+            made += [read_payment(each, self._vault.is_proof) for each in listed if _names(each, reference)]
+        return [payment for payment in made if payment.reference == reference]
+
     async def _find_made(self, authorized: PlaidTransfer) -> Payment | None:
         if authorized.transfer_id is not None:
             asked = TransferGetRequest(transfer_id=authorized.transfer_id)
@@ -353,3 +378,9 @@ def _choose_class(order: PaymentOrder) -> str:
     if order.holder_type == HolderType.COMPANY:
         return "ccd"
     return "web" if order.is_inbound else "ppd"
+
+
+def _names(transfer: Any, reference: str) -> bool:
+    """Whether it says that it is of our reference, whoever made it."""
+    metadata = transfer.get("metadata") if isinstance(transfer, dict) else None
+    return isinstance(metadata, dict) and metadata.get("reference") == reference

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -65,7 +66,9 @@ class SandboxBank:
         check_as_ordered(payment, order)
         return payment
 
-    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
+    async def list_payments(
+        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+    ) -> list[Payment]:
         query = {"reference": reference, "limit": str(_LIST_LIMIT)}
         status, answer, retry_after = await self._call("GET", "/v1/payments", query=query)
         if status != 200 or not isinstance(answer, dict) or not isinstance(answer.get("data"), list):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from services.chassis.process.telemetry import log
@@ -77,7 +78,9 @@ class StripePayments:
     async def submit(self, order: PaymentOrder) -> Payment:
         return await ask_provider(self._submit(order), self._timeout_seconds)
 
-    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
+    async def list_payments(
+        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+    ) -> list[Payment]:
         """Those that reached a bank, or may: what was refused when it was ordered is none.
 
         Stripe finds a payment a minute after it was made; until then the same key answers with it.
