@@ -97,3 +97,21 @@ async def test_a_stream_is_one_call_that_ends_at_its_deadline(escrow, tmp_path):
         with pytest.raises(aio.AioRpcError) as ended:
             await call.read()
     assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_one_caller_has_so_many_streams_open_and_no_more(escrow, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "STREAMS_MAX", 3)
+    account = await escrow.open()
+    async with served(escrow, tmp_path) as stream:
+        calls = [stream() for _ in range(3)]
+        for number, call in enumerate(calls):
+            await call.write(batch(account, f"key-{number}-of-a-stream"))
+            assert keys_of(await call.read())
+        with pytest.raises(aio.AioRpcError) as refused:
+            await stream().read()
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await calls[0].done_writing()
+        assert await calls[0].read() is aio.EOF
+        again = stream()
+        await again.write(batch(account, "key-of-another-stream"))
+        assert keys_of(await again.read())

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -39,6 +41,7 @@ from services.chassis.data.database_errors import is_too_large, is_transient, sq
 from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
+from services.chassis.runtime.infrastructure import PREFIXES, Context, Handler, Infrastructure, receive
 from services.chassis.spelling.visibility import withhold
 from services.chassis.values.errors import (
     AnswerWithheld,
@@ -49,21 +52,18 @@ from services.chassis.values.errors import (
     Unauthenticated,
 )
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import SumTooLarge
+from services.chassis.values.refusals import RateLimited, SumTooLarge
 
 DEADLINE_SECONDS_DEFAULT = 10.0
 DEADLINE_SECONDS_MAX = 60.0
 # A certificate is looked at when a connection begins: none outlives one that has expired by much more.
 _CONNECTION_SECONDS_MAX = 3600.0
 _RECEIVE_BYTES_MAX = 4 * 1024 * 1024
-# Health and reflection say nothing about anybody.
-_INFRASTRUCTURE = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+# Open at once, of one caller: each holds one of all the calls that the server answers at once.
+STREAMS_MAX = 32
 _QUERY_CANCELLED = "57014"
 
-# The library's types do not say that an aio handler takes an aio context, or that a unary one has its function.
-Handler = Any
 _rpc_status: Any = rpc_status  # has no types at all
-Context = aio.ServicerContext[Any, Any]
 
 
 class Interceptor(aio.ServerInterceptor):
@@ -95,6 +95,8 @@ class Interceptor(aio.ServerInterceptor):
         self._rules = merge_grants(rules_of(services), grants or {})
         self._gate = gate or RestoreGate()
         self._wrapped: dict[str, Handler] = {}
+        self._infrastructure = Infrastructure()
+        self._streams: Counter[str] = Counter()  # by caller, in whatever organization
         self.in_flight = 0
         # Set while no call is being answered.
         self.idle = asyncio.Event()
@@ -115,14 +117,17 @@ class Interceptor(aio.ServerInterceptor):
         if known is not None:
             return known
         handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(_INFRASTRUCTURE):
-            return handler
+        if handler is None:
+            return None
+        if method.startswith(PREFIXES):
+            return self._infrastructure.wrap(handler)
         rule = self._rules.get(method)
         if rule is None:  # a servicer was added without its descriptor
             raise BootError(f"{method}: has no access rule")
-        # Bytes come in undecoded: a message that does not parse is then our answer to give, not gRPC's.
+        # Bytes come in undecoded: a message that does not parse is then our answer to give, not gRPC's. And they are
+        # waited for here, once it is known who calls: gRPC itself waits for them without end.
         is_stream = bool(handler.stream_stream)
-        wrap = grpc.stream_stream_rpc_method_handler if is_stream else grpc.unary_unary_rpc_method_handler
+        wrap = grpc.stream_stream_rpc_method_handler if is_stream else grpc.stream_unary_rpc_method_handler
         answer = partial(self._answer_stream if is_stream else self._answer, rule=rule, handler=handler)
         wrapped: Handler = wrap(self._guard(method, answer), response_serializer=handler.response_serializer)
         self._wrapped[method] = wrapped
@@ -132,7 +137,7 @@ class Interceptor(aio.ServerInterceptor):
         rpc = method.removeprefix("/")
         seconds = telemetry.RPC_SECONDS.labels(rpc)
 
-        async def call(raw: Any, context: Context) -> Any:
+        async def call(requests: Any, context: Context) -> Any:
             started = time.perf_counter()
             self.in_flight += 1
             self.idle.clear()
@@ -140,7 +145,7 @@ class Interceptor(aio.ServerInterceptor):
             refusal: dict[str, str] = {}
             begin_answer()
             try:
-                response = await answer(raw, context)
+                response = await answer(requests, context)
                 context.set_trailing_metadata(answer_metadata())
                 return response
             except asyncio.CancelledError:
@@ -166,14 +171,14 @@ class Interceptor(aio.ServerInterceptor):
 
         return call
 
-    async def _answer(self, raw: bytes, context: Context, rule: Rule, handler: Handler) -> Any:
+    async def _answer(self, _requests: Any, context: Context, rule: Rule, handler: Handler) -> Any:
         metadata, in_time = self._begin(context)
         async with in_time:
             if rule.public:
-                return await handler.unary_unary(self._request(raw, handler), context)
+                return await handler.unary_unary(self._request(await receive(context), handler), context)
             principal = await self._admit(metadata, rule, context)
             with acting_as(principal):
-                request = self._check(raw, principal, rule, handler)
+                request = self._check(await receive(context), principal, rule, handler)
                 answer = await handler.unary_unary(request, context)
                 withhold(answer, principal, request)
                 if getattr(request, "validate_only", False):
@@ -187,12 +192,26 @@ class Interceptor(aio.ServerInterceptor):
         metadata, in_time = self._begin(context)
         async with in_time:
             principal = await self._admit(metadata, rule, context)
-            with acting_as(principal):
+            with acting_as(principal), self._hold_stream(principal):
                 checked = (self._check(raw, principal, rule, handler) async for raw in requests)
                 async for answer in handler.stream_stream(checked, context):
                     withhold(answer, principal)
                     await context.write(answer)
         begin_answer()  # what was noted is said of each answer, by itself
+
+    @contextmanager
+    def _hold_stream(self, principal: Principal) -> Iterator[None]:
+        """Raises: RateLimited."""
+        caller = principal.subject
+        if self._streams[caller] >= STREAMS_MAX:
+            raise RateLimited(f"One caller has {STREAMS_MAX} streams open at once at most.")
+        self._streams[caller] += 1
+        try:
+            yield
+        finally:
+            self._streams[caller] -= 1
+            if not self._streams[caller]:
+                del self._streams[caller]
 
     def _begin(self, context: Context) -> tuple[dict[str, str], asyncio.Timeout]:
         """The metadata of a call, and the time it has."""

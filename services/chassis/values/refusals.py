@@ -174,3 +174,11 @@ class ContentOutdated(DomainError):
 
     kind = Kind.FAILED_PRECONDITION
     reason = "CONTENT_OUTDATED"
+
+
+class RateLimited(DomainError):
+    """More is asked for at once than there is room for."""
+
+    kind = Kind.RESOURCE_EXHAUSTED
+    reason = "RATE_LIMITED"
+    retry_after_seconds = 1

@@ -15,14 +15,6 @@ class JournalEntryNotFound(NotFound):
     what = "journal entry"
 
 
-class RateLimited(DomainError):
-    """More postings wait than can be booked soon."""
-
-    kind = Kind.RESOURCE_EXHAUSTED
-    reason = "RATE_LIMITED"
-    retry_after_seconds = 1
-
-
 class _Refused(DomainError):
     kind = Kind.FAILED_PRECONDITION
 

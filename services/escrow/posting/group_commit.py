@@ -26,8 +26,8 @@ from services.chassis.process.loops import backoff_seconds
 from services.chassis.process.telemetry import current_traceparent, log
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
+from services.chassis.values.refusals import RateLimited
 from services.escrow.domain.journal import LEGS_TOGETHER_MAX, NewEntry
-from services.escrow.domain.refusals import RateLimited
 from services.escrow.posting import booking
 from services.escrow.posting.booking import Outcome
 from services.escrow.posting.checks import Checks

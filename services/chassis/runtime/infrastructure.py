@@ -1,0 +1,76 @@
+"""Health and reflection: they say nothing of anybody and ask nobody who they are, so what a caller holds is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import grpc
+from grpc import aio
+
+PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+# In which the message of a call has to come: gRPC itself waits for it without end.
+MESSAGE_SECONDS = 5.0
+# How many streams are open at once, of all callers together, and for how long each.
+_STREAMS_MAX, _STREAM_SECONDS = 16, 60.0
+
+# The library's types do not say that an aio handler takes an aio context, or that a unary one has its function.
+Handler = Any
+Context = aio.ServicerContext[Any, Any]
+
+
+async def receive(context: Context) -> bytes:
+    """The one message of a unary call; empty where the caller ended it without one. Raises: TimeoutError."""
+    async with asyncio.timeout(MESSAGE_SECONDS):
+        raw = await context.read()
+    return b"" if raw is aio.EOF else raw
+
+
+class Infrastructure:
+    """Those handlers of one server."""
+
+    def __init__(self) -> None:
+        self._streams = 0
+
+    def wrap(self, handler: Handler) -> Handler:
+        if handler.unary_unary:
+            wrap, answer = grpc.stream_unary_rpc_method_handler, partial(self._answer_one, handler)
+        else:
+            wrap, answer = grpc.stream_stream_rpc_method_handler, partial(self._answer_stream, handler)
+        return wrap(answer, response_serializer=handler.response_serializer)
+
+    async def _answer_one(self, handler: Handler, _requests: Any, context: Context) -> Any:
+        async with _in_time(context, MESSAGE_SECONDS):
+            return await handler.unary_unary(handler.request_deserializer(await receive(context)), context)
+
+    async def _answer_stream(self, handler: Handler, requests: AsyncIterator[bytes], context: Context) -> None:
+        if self._streams >= _STREAMS_MAX:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many streams are open.")
+        self._streams += 1
+        try:
+            async with _in_time(context, _STREAM_SECONDS):
+                if handler.request_streaming:
+                    given = (handler.request_deserializer(raw) async for raw in requests)
+                    answers = handler.stream_stream(given, context)
+                else:
+                    answers = handler.unary_stream(handler.request_deserializer(await receive(context)), context)
+                if not inspect.isasyncgen(answers):
+                    await answers
+                    return
+                async for answer in answers:
+                    await context.write(answer)
+        finally:
+            self._streams -= 1
+
+
+@asynccontextmanager
+async def _in_time(context: Context, seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Time ran out; ask again.")
