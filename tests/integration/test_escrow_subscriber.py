@@ -353,6 +353,17 @@ async def test_a_payout_that_was_refused_leaves_nothing_to_undo(escrow):
     assert await escrow.journal() == []
 
 
+async def test_a_payout_that_has_ended_is_not_covered_again_under_its_key_as_after_a_restore_of_who_pays(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("payable:inv-001", -100))
+    payout = Payment(account, "DISTRIBUTION", 100)
+    entry = (await payout.submit(escrow)).journal_entry
+    assert (await payout.submit(escrow)).journal_entry.journal_entry_id == entry.journal_entry_id  # asked once more
+    await payout.happens(escrow, "FAILED")
+    assert (await payout.submit(escrow)).failure.code == "PAYOUT_UNDONE"
+    assert await escrow.posted(account) == {"cash": 100, "payable:inv-001": 100}
+
+
 async def test_a_failed_payout_can_be_sent_again_as_another_attempt(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("payable:inv-001", -100))

@@ -22,6 +22,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
 from services.chassis.calls.peers import find_refusal
 from services.chassis.calls.wire import from_enum
+from services.chassis.data.database import Database
 from services.chassis.data.once import fingerprint_of
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
@@ -30,11 +31,12 @@ from services.escrow.clients import Transactions
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.journal import NewEntry, PostingKey, digest_scope
 from services.escrow.domain.movements import CLOSING, DECLARATION, MovementKind
-from services.escrow.domain.refusals import MovementGivenUp, PayoutNotKnown
+from services.escrow.domain.refusals import MovementGivenUp, PayoutNotKnown, PayoutUndone
 from services.escrow.domain.stages import Moving, build_payout_legs
 from services.escrow.domain.types import require_type
 from services.escrow.messages import read_parts
-from services.escrow.posting.booking import give_up
+from services.escrow.posting.booking import Outcome, give_up
+from services.escrow.store import journal
 
 Item = postings_pb.BatchBookPayoutsRequest.Item
 _PARTY: Final = attrgetter("party_id")
@@ -108,10 +110,26 @@ async def batch_book_payouts(
     """Raises PayoutNotKnown, or as the poster does."""
     ordered_by = await check_payouts(dependencies.peers.transactions, request.items)
     entries = [_build_payout_entry(item, ordered_by[item.transaction_id]) for item in request.items]
-    outcomes = await dependencies.poster.post(entries)
+    outcomes = await _refuse_undone(dependencies.database, await dependencies.poster.post(entries))
     return postings_pb.BatchBookPayoutsResponse(
         results=build_results(journal_pb.PostingResult, request.items, outcomes)
     )
+
+
+async def _refuse_undone(database: Database, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """What was booked before under the same key, and taken back since, is no cover for a payment."""
+    kept = [each.answer for each in outcomes if each.replayed and not isinstance(each.answer, DomainError)]
+    if not kept:
+        return list(outcomes)
+    async with database.begin_snapshot() as tx:
+        undone = await journal.list_reversed(tx, {entry.journal_entry_id for entry in kept})
+    message = "The payout ended without being paid, and its entry was taken back. Order the payment anew if it is owed."
+    return [
+        Outcome(PayoutUndone(message, transaction_id=each.answer.transaction_id))
+        if not isinstance(each.answer, DomainError) and each.answer.journal_entry_id in undone
+        else each
+        for each in outcomes
+    ]
 
 
 async def check_payouts(peer: Transactions, items: Sequence[Item]) -> dict[str, str]:

@@ -100,6 +100,12 @@ class MovementGivenUp(_Refused):
     reason = "MOVEMENT_GIVEN_UP"
 
 
+class PayoutUndone(_Refused):
+    """What was booked of it has been taken back, so it covers nothing any more."""
+
+    reason = "PAYOUT_UNDONE"
+
+
 class PayoutNotKnown(_Refused):
     """A call asked for its money, and the transactions service is not about to pay it so."""
 

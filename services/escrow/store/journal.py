@@ -6,7 +6,7 @@ set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -253,8 +253,14 @@ async def find_journal_entry(tx: Tx, escrow_account_id: str, journal_entry_id: s
 
 async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
     """Whether an entry of the book says that it reverses this one, whoever booked it."""
-    which = journal_entries.c.reverses_journal_entry_id == journal_entry_id
-    return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(journal_entries), which))))
+    return bool(await list_reversed(tx, [journal_entry_id]))
+
+
+async def list_reversed(tx: Tx, journal_entry_ids: Collection[str]) -> set[str]:
+    """Those of these entries of which the same is said."""
+    reverses = journal_entries.c.reverses_journal_entry_id
+    which = sa.select(reverses).where(is_mine(journal_entries), reverses.in_(sorted(journal_entry_ids)))
+    return set((await tx.execute(which)).scalars())
 
 
 async def has_entries(tx: Tx, escrow_account_id: str) -> bool:
