@@ -30,11 +30,13 @@ ROLE_SETTINGS = {
 SESSION_PROOF = "app.session_proof"
 # What no role of a service may call. Large objects would keep data outside of every table, right and seal; whoever ends
 # the other sessions of the role, whenever one of them begins with a certain deed, keeps everybody from that deed;
-# locks that outlast a transaction use up, at no cost, what all databases of the cluster have for theirs; and messages
-# in the log of transactions fill its disk, and every archive of it.
+# locks that outlast a transaction use up, at no cost, what all databases of the cluster have for theirs; messages in
+# the log of transactions fill its disk, and every archive of it; and what a transaction sees, handed from one to the
+# next, keeps all that is deleted meanwhile, while none of them is open for long.
 NOBODY_CALLS = (
     *("lo_create(oid)", "lo_creat(integer)", "lo_from_bytea(oid, bytea)"),
     *("pg_terminate_backend(integer, bigint)", "pg_cancel_backend(integer)"),
+    "pg_export_snapshot()",
     *(f"pg_logical_emit_message(boolean, text, {kind}, boolean)" for kind in ("text", "bytea")),
     *(
         f"pg_{attempt}advisory_lock{shared}({names})"

@@ -54,6 +54,7 @@ EVERYWHERE = {
     "a file read": "SELECT pg_read_file('postgresql.conf')",
     "a large object from a file": "SELECT lo_import('/etc/hostname')",
     "a large object": "SELECT lo_create(0)",
+    "what a transaction sees, for another to go on with": "SELECT pg_export_snapshot()",
     "a message in the log of transactions": "SELECT pg_logical_emit_message(false, 'x', 'x')",
     "a program": "DO $$ BEGIN RAISE LOG 'x'; END $$",
     "a lock that outlasts its transaction": "SELECT pg_advisory_lock(1)",
