@@ -299,6 +299,7 @@ class TransactionsClient:
             PayoutAccount(
                 _from_bank_account(each.bank_account, each.makers),
                 from_timestamp(each.first_paid_time) if each.HasField("first_paid_time") else None,
+                from_timestamp(each.taken_back_time) if each.HasField("taken_back_time") else None,
             )
             for answer in answers
             for each in answer.payout_accounts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,6 @@ from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from services.chassis.approvals.requests import RequestKind, by_asking, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum
 from services.chassis.data.heard_persons import list_parties_of
 from services.chassis.data.transaction import Tx
@@ -41,33 +40,23 @@ from services.transactions.commands.approvals import (
 )
 from services.transactions.commands.beneficiaries import list_beneficiaries
 from services.transactions.commands.inflow import check_takes_contributions
+from services.transactions.commands.refund_reasons import list_new_reasons, list_reasons_now
 from services.transactions.commands.settlement import find_hindrance, find_objection
 from services.transactions.dependencies import Dependencies
-from services.transactions.domain.bank_accounts import BankAccount, count_owners
 from services.transactions.domain.explanations import (
     PROVIDER_SAYS,
-    explain_account,
     explain_away,
     explain_card,
     explain_clearance,
     explain_commitment,
     explain_confirmation,
-    explain_first_use,
-    explain_forbidden,
     explain_holder_type,
-    explain_look_alike,
-    explain_makers,
-    explain_more_look_alikes,
-    explain_more_same_payments,
-    explain_owners,
     explain_payment,
     explain_reference,
-    explain_same_payment,
     explain_take_back,
     explain_use,
     explain_whose_word,
 )
-from services.transactions.domain.linked_accounts import explain_link
 from services.transactions.domain.payments import find_outcome
 from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
 from services.transactions.domain.reversal_rules import explain_deadline
@@ -77,6 +66,7 @@ from services.transactions.domain.transfers import TRANSFER_TO, explain_arrival,
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.providers.protocols import OutcomeUnknown
+from services.transactions.queries.dossiers import explain_account_of, explain_past_payments
 from services.transactions.queries.payouts import explain_received_money
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
@@ -134,11 +124,6 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         ),
     ]
     return Approvals(dependencies, requests, APPROVAL_WRITER, resources)
-
-
-# So many accounts that read like another are told of one by one, and so many payments that were ordered lately.
-_ALIKE_MAX = 10
-_ALIKE_WITHIN = timedelta(days=30)
 
 
 def _explain_clearance(found: Clearance | None) -> Explanation:
@@ -206,7 +191,7 @@ class _Details:
             account = None
             if row.bank_account_id:
                 account = await account_store.find_bank_account(tx, row.bank_account_id)
-            alike = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
+            past = await explain_past_payments(tx, row, now)
             bound = build_reversal_preconditions(tx, row)
         settles_on = await reversals.get_reversal_day(self._dependencies, row)
         before = None if row.reversal is None else row.reversal.status
@@ -221,8 +206,7 @@ class _Details:
             preconditions=bound,
             explanations=(
                 explain_deadline(row, reversals.read_reason(request), settles_on),
-                *map(explain_same_payment, alike.rows),
-                *explain_more_same_payments(alike.all_count - len(alike.rows), has_altered=alike.has_altered),
+                *past,
                 *preview.explanations,
             ),
             effects=preview.effects,
@@ -235,18 +219,17 @@ class _Details:
             if row is None:
                 raise TransactionNotFound()
             reason = json.loads(approval.content)["resource"]["approvalReason"]
-            account, explanations = None, [Explanation(f"{reason}.", "APPROVAL_REASON")]
+            reasons = [reason, *list_new_reasons(reason, await list_reasons_now(tx, row))]
+            account, explanations = None, [Explanation(f"{each}.", "APPROVAL_REASON") for each in reasons]
             if row.bank_account_id:
                 account = await account_store.find_bank_account(tx, row.bank_account_id)
             if account is not None:
-                explanations += await self._explain_account(tx, account, now)
+                explanations += await explain_account_of(tx, self._dependencies.vault, account, now)
             if row.bank_account_id:
                 explanations.append(explain_use(account, row, now))
             received = await self._list_received(tx, row)
             explanations += explain_card(row, received or [])
-            alike = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
-            explanations += map(explain_same_payment, alike.rows)
-            explanations += explain_more_same_payments(alike.all_count - len(alike.rows), has_altered=alike.has_altered)
+            explanations += await explain_past_payments(tx, row, now)
             if not row.is_inbound:
                 explanations += await explain_received_money(tx, row.escrow_account_id, now)
             explanations += explain_take_back([received])
@@ -273,7 +256,7 @@ class _Details:
             if row is None:
                 raise BankAccountNotFound()
             former = await account_store.find_default_account(tx, row.party_id)
-            explanations = await self._explain_account(tx, row, now)
+            explanations = await explain_account_of(tx, self._dependencies.vault, row, now)
         found = await self._find_clearance(row.party_id)
         kind = from_enum(Party.Kind, found.kind) if found is not None and found.kind else None
         # Compliance is asked whenever money moves, and not about the account.
@@ -292,37 +275,8 @@ class _Details:
             account = await account_store.find_bank_account(tx, request.bank_account_id)
             if account is None:
                 raise BankAccountNotFound()
-            explanations = await self._explain_account(tx, account, now)
+            explanations = await explain_account_of(tx, self._dependencies.vault, account, now)
         return build_unblocking_details(account, tuple(explanations))
-
-    async def _explain_account(self, tx: Tx, account: BankAccount, now: datetime) -> list[Explanation]:
-        """First what forbids it, then what reads the same: nobody sees more of a number than its last digits."""
-        vault, org_id = self._dependencies.vault, current_principal().org_id
-        alike = await account_store.list_look_alikes(tx, account)
-        same = await account_store.list_same(tx, account.account_number_digest)
-        explanations = [
-            explain_forbidden(other)
-            for other in same
-            if other.is_forbidden and other.bank_account_id != account.bank_account_id
-        ][:_ALIKE_MAX]
-        explanations += [
-            explain_look_alike(account, other, is_same=vault.has_same_number(org_id, account, other))
-            for other in alike[:_ALIKE_MAX]
-        ]
-        if len(alike) > _ALIKE_MAX:
-            explanations.append(explain_more_look_alikes(len(alike) - _ALIKE_MAX))
-        first = await store.list_first_payouts(tx, [(account.party_id, account.bank_account_id)])
-        owners = explain_owners(count_owners(same))
-        acting = {person: account.party_id in await list_parties_of(tx, person) for person in account.makers}
-        age, makers = explain_account(account, now), explain_makers(account, acting)
-        return [
-            *explanations,
-            *explain_link(account),
-            age,
-            explain_first_use(first.get(account.bank_account_id)),
-            owners,
-            makers,
-        ]
 
     async def _find_clearance(self, party_id: str) -> Clearance | None:
         """None: compliance cannot be asked."""

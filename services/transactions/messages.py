@@ -175,11 +175,14 @@ def to_bank_account_content(account: BankAccount, account_number_code: str) -> b
     return bank_accounts_pb2.BankAccountContent(bank_account=decided, account_number_code=account_number_code)
 
 
-def to_payout_account(account: BankAccount, first_paid_at: datetime | None) -> payouts_pb2.PayoutAccount:
+def to_payout_account(
+    account: BankAccount, first_paid_at: datetime | None, taken_back_at: datetime | None
+) -> payouts_pb2.PayoutAccount:
     return payouts_pb2.PayoutAccount(
         bank_account=to_bank_account(account),
         first_paid_time=to_optional_timestamp(first_paid_at),
         makers=account.makers,
+        taken_back_time=to_optional_timestamp(taken_back_at),
     )
 
 

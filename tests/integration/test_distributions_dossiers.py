@@ -88,6 +88,19 @@ async def test_whoever_approves_a_distribution_reads_which_payees_have_a_new_acc
     assert accounts[unused].party_id == "inv-003"
 
 
+async def test_whoever_approves_a_distribution_reads_to_whom_a_payout_was_taken_back(
+    service: DistributionsHarness,
+) -> None:
+    service.transactions.add_bank_account("inv-001")
+    service.transactions.taken_back["inv-001"] = to_timestamp(service.clock.now() - timedelta(days=20))
+    offering = await service.closed_offering(("inv-001", 50_000_00))
+    distribution = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
+    waiting = await service.find_approval(distribution.distribution_id)
+    [told] = [each for each in waiting.explanations if each.rule == "PAYEE_ACCOUNTS"]
+    assert "TAKEN BACK by debits within a year were payouts to inv-001, the last on" in told.statement
+    assert told.operands[0].value.endswith("never paid to, unless what was taken back since")
+
+
 async def test_what_is_dated_so_far_ahead_that_its_approval_would_end_before_is_not_submitted(
     service: DistributionsHarness,
 ) -> None:

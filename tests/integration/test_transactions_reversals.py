@@ -131,7 +131,9 @@ async def test_what_two_persons_take_back_is_drawn_from_where_it_went_and_comes_
     assert (seen.failure.code, seen.finality) == ("PAYOUT_REVERSED", T.PROVISIONAL)
     events = await service.events(payout.transaction_id)
     assert events[-3:] == ["TransactionUpdated", "TransactionUpdated", "TransactionReturned"]
-    assert (await told(service), await list_unfinished(service)) == ([], [])
+    assert (await told(service), await list_unfinished(service)) == ([], [payout.transaction_id])
+    await be(service, DRAWN + timedelta(days=70))
+    assert await list_unfinished(service) == [], "the debit can come back no more"
 
 
 async def test_nobody_takes_a_payout_back_alone_and_nobody_who_was_paid_decides(service, folders) -> None:

@@ -14,9 +14,14 @@ from services.transactions.domain.ach import PaymentEntry, ReversalEntry, build_
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import PaymentStatus, ReversingPayment
 from services.transactions.domain.reversal_rules import (
+    TakenBack,
     build_debit_failure,
+    build_payout_failure,
     check_may_reverse,
     explain_deadline,
+    explain_taken_back_payouts,
+    find_debit_final_at,
+    may_debit_come_back,
     spell_cause,
 )
 from services.transactions.domain.reversals import REVERSAL_MOVES, Reversal, ReversalReason, ReversalStatus, find_next
@@ -195,3 +200,38 @@ def test_a_reversing_entry_is_the_one_in_error_the_other_way_round_in_a_batch_of
     assert (was["txn_code"], entry["txn_code"]) == (32, 37)
     alike = ("routing", "account", "amount_cents", "id_number", "name")
     assert {name: entry[name] for name in alike} == {name: was[name] for name in alike}
+
+
+DRAWN_AT = datetime(2024, 12, 5, 13, 30, tzinfo=UTC)
+FINAL_AT = datetime(2025, 2, 5, tzinfo=UTC)  # sixty days and a banking day after that
+
+
+@pytest.mark.parametrize(("status", "ends"), [
+    (S.ORDERED, None), (S.SETTLED, None), (S.COMPLETED, FINAL_AT), (S.RETURNED, None), (S.FAILED, None),
+    (S.DRAWN_IN_EXCESS, None),
+])  # fmt: skip
+def test_the_debit_that_took_a_payout_back_may_come_back_as_any_debit(
+    status: ReversalStatus, ends: datetime | None
+) -> None:
+    row = replace(PAYOUT, reversal=replace(REVERSAL, status=status, settled_at=DRAWN_AT))
+    assert find_debit_final_at(row) == ends
+    assert may_debit_come_back(row, FINAL_AT - timedelta(seconds=1)) == (ends is not None)
+    assert not may_debit_come_back(row, FINAL_AT)
+
+
+def test_why_a_payout_was_taken_back_says_until_when_the_debit_may_come_back() -> None:
+    counted = replace(REVERSAL, status=S.COMPLETED, settled_at=DRAWN_AT)
+    assert build_payout_failure(PAYOUT, counted).message == (
+        "It was taken back, for it was paid before. The debit that took it back may itself come back until 2025-02-05."
+    )
+
+
+def test_ten_payouts_that_were_taken_back_are_named_and_the_others_counted() -> None:
+    row = replace(PAYOUT, reversal=replace(REVERSAL, status=S.COMPLETED, settled_at=DRAWN_AT))
+    told = explain_taken_back_payouts(TakenBack([row] * 12, has_altered=True), FINAL_AT)
+    assert [each.rule for each in told] == ["PAYOUT_TAKEN_BACK"] * 11 + ["MONEY_ALTERED"]
+    assert told[0].statement.endswith("The debit can come back no more.")
+    assert told[10].statement == "2 more payouts to them were taken back by debits."
+    assert explain_taken_back_payouts(TakenBack([]), FINAL_AT) == []
+    [least] = explain_taken_back_payouts(TakenBack([], is_all=False), FINAL_AT)
+    assert least.statement.startswith("So many payouts to them came back")

@@ -36,10 +36,16 @@ class BankAccount:
 
 @dataclass(frozen=True, slots=True)
 class PayoutAccount:
-    """Where a party is paid if no account is named, and when money first arrived there; None: it never has."""
+    """Where a party is paid if no account is named.
+
+    Args:
+        first_paid_at: When money first arrived there that was not taken back; None: it never has.
+        taken_back_at: When a debit last took back what was paid to the party; None: none did within a year.
+    """
 
     account: BankAccount
     first_paid_at: datetime | None
+    taken_back_at: datetime | None = None
 
 
 class PayoutAccounts(NamedTuple):

@@ -209,6 +209,11 @@ def explain_payout_accounts(accounts: PayoutAccounts, party_ids: Collection[str]
         statement += f" ALTERED in the database, so that nobody can tell where they are paid: {name_some(altered)}."
     if missing := set(party_ids) - {each.account.party_id for each in found} - altered:
         statement += f" Without one, and so not paid: {name_some(missing)}."
+    if taken_back := {each.account.party_id: each.taken_back_at for each in found if each.taken_back_at is not None}:
+        statement += (
+            f" TAKEN BACK by debits within a year were payouts to {name_some(taken_back)}, the last on"
+            f" {max(taken_back.values()):%Y-%m-%d}: such a debit may come back in its turn."
+        )
     if new:
         statement += (
             f" NEW accounts, added within {_NEW_FOR.days} days or never paid to: {len(new)}"
@@ -220,7 +225,8 @@ def explain_payout_accounts(accounts: PayoutAccounts, party_ids: Collection[str]
 
 def _spell_new(each: PayoutAccount) -> str:
     account = each.account
-    used = "never paid to" if each.first_paid_at is None else f"first paid to on {each.first_paid_at:%Y-%m-%d}"
+    never = "never paid to" if each.taken_back_at is None else "never paid to, unless what was taken back since"
+    used = never if each.first_paid_at is None else f"first paid to on {each.first_paid_at:%Y-%m-%d}"
     return (
         f"{quote(account.holder)}, ends in {account.last4}, {account.status}, added on {account.added_at:%Y-%m-%d} by"
         f" {account.added_by}, {used}"

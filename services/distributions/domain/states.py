@@ -63,7 +63,7 @@ class AllocationStatus(Enum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     ON_HOLD = "ON_HOLD"
-    RETURNED = "RETURNED"  # paid, and the bank sent it back
+    RETURNED = "RETURNED"  # paid, and its bank sent it back, or it was taken back
 
 
 OFFERING_MOVES: Final[Moves[OfferingStatus]] = {

@@ -2,12 +2,12 @@
 
 The key of an item belongs to its organization. The first decision about it is kept for good, a refusal as well: a
 repeated item gets it again. A refund goes back to where the money came from; which one waits for a second person, and
-why, say the reasons of domain/types.py.
+why, say the reasons of domain/types.py, all that hold (commands/refund_reasons.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -31,33 +31,27 @@ from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
 from services.transactions.commands.bank_accounts import block_altered_account
+from services.transactions.commands.refund_reasons import (
+    RefundFacts,
+    join_reasons,
+    list_refund_reasons,
+    read_refund_facts,
+)
 from services.transactions.domain.bank_accounts import BankAccount, check_usable, list_payee_makers
 from services.transactions.domain.decisions import check_carries
 from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refunds import (
     choose_refund_account,
-    count_refundable,
     explain_refund,
     list_by_account,
     list_card_payments,
 )
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import (
-    REFUND_BY_HAND,
-    REFUND_CAME_BACK,
-    REFUND_IN_QUESTION,
-    REFUND_NOT_KNOWN,
-    REFUND_NOT_RECEIVED,
-    REFUND_REJECTED,
-    TYPES,
-    TransactionType,
-)
+from services.transactions.domain.types import TYPES, TransactionType
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
-from services.transactions.store.contributions import GivenBack, list_received, sum_given_back
-from services.transactions.store.exceptions import list_exceptions_of_nobody, list_questioned
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 # Who decided on an order, and in which session it was asked for.
@@ -78,7 +72,7 @@ class _Plan:
     Args:
         account: None where its rail pays to none.
         refunded: What a refund by card gives back.
-        approval_reason: Why a second person approves it, if one does.
+        approval_reason: Why a second person approves it, if one does: all that holds.
         failure: The refusal.
     """
 
@@ -96,7 +90,7 @@ class _Way(NamedTuple):
 
     Args:
         account_id: None for the party's default, where the rail pays to an account.
-        approval_reason: Why a second person approves it, if one does.
+        approval_reason: Why a second person approves it, if one does: all that holds.
         refunded: What a refund by card gives back.
         refusal: Why it cannot go there.
     """
@@ -206,54 +200,8 @@ async def _plan_items(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payout
 
 
 async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, PayoutOrder]) -> list[_Way]:
-    refunded = {item.investment_id for item in items if _type_of(item).gives_back}
-    received = await list_received(tx, refunded) if refunded else {}
-    given_back = await sum_given_back(tx, refunded)
-    about = [row.transaction_id for rows in received.values() for row in rows or ()]
-    about += [each for ids in given_back.ended.values() for each in ids]
-    questioned = await list_questioned(tx, about) if about else frozenset[str]()
-    of_nobody = await list_exceptions_of_nobody(tx) if given_back.ended else None
-    ways = []
-    for item in items:
-        is_known = item.investment_id not in given_back.altered
-        theirs = received.get((item.party_id, item.investment_id), []) if is_known else None
-        order = orders[item.idempotency_key]
-        way = _choose_way(item, theirs, given_back, order)
-        ended = given_back.ended.get(item.investment_id, [])
-        if ended and of_nobody is not None and of_nobody.may_be_open(since=given_back.ended_since[item.investment_id]):
-            questioned |= frozenset(ended)  # it may be about their file
-        if way.approval_reason is None and _type_of(item).gives_back:
-            way = way._replace(approval_reason=_find_doubt(item, order, theirs or (), given_back, questioned))
-        ways.append(way)
-    return ways
-
-
-def _find_doubt(
-    item: Item,
-    order: PayoutOrder,
-    received: Sequence[Transaction],
-    given_back: GivenBack,
-    questioned: Collection[str],
-) -> str | None:
-    """Why a refund that goes where its money came from is approved all the same; None where nobody has to.
-
-    Args:
-        questioned: Contributions, and refunds that came to nothing, about which an exception is open, may be, or was.
-    """
-    ended = given_back.ended.get(item.investment_id, [])
-    if any(each in questioned for each in (*ended, *(row.transaction_id for row in received))):
-        return REFUND_IN_QUESTION
-    if item.investment_id in given_back.rejected:
-        return REFUND_REJECTED  # whoever asks for it again, or approved it before, does not overrule them
-    if item.investment_id in given_back.came_back:
-        return REFUND_CAME_BACK  # that may be somebody's word alone, and then who gains is paid once more
-    if order.refund_approved:
-        return None  # they read what was posted by hand, and how much goes back
-    gone_minor = given_back.of_investments[item.investment_id]
-    left_minor = count_refundable(received, released_minor=order.released_amount.amount_minor, gone_minor=gone_minor)
-    if item.amount.amount_minor > left_minor:
-        return REFUND_NOT_RECEIVED
-    return REFUND_BY_HAND if order.has_entries_by_hand else None
+    facts = await read_refund_facts(tx, {item.investment_id for item in items if _type_of(item).gives_back})
+    return [_choose_way(item, facts, orders[item.idempotency_key]) for item in items]
 
 
 def _rail_of(item: Item) -> Rail:
@@ -266,27 +214,25 @@ def _type_of(item: Item) -> TransactionType:
     return TYPES[pb.Transaction.Type.Name(item.type)]
 
 
-def _choose_way(item: Item, received: Sequence[Transaction] | None, given_back: GivenBack, order: PayoutOrder) -> _Way:
-    """
-    Args:
-        received: The party's contributions to the investment that arrived, the last one first; None: not known.
-    """
+def _choose_way(item: Item, facts: RefundFacts, order: PayoutOrder) -> _Way:
     named, wanted, rail = item.bank_account_id or None, _type_of(item), _rail_of(item)
     if not wanted.gives_back:
         return _Way(rail, named, wanted.approval_reason)
+    minor, received = item.amount.amount_minor, facts.list_received(item.party_id, item.investment_id)
+    reasons = list_refund_reasons(item.party_id, item.investment_id, minor, order, facts)
     if received is None or not order.HasField("released_amount"):
-        return _Way(rail, named, REFUND_NOT_KNOWN)
-    is_approved = order.refund_approved
+        return _Way(rail, named, join_reasons(reasons))
+    is_approved, given_back = order.refund_approved, facts.given_back
     if not named and not item.HasField("payment_method"):
         cards = list_card_payments(received, given_back.of_payments, given_back.failed)
         if (card := next(iter(cards), None)) is not None:
-            refusal, reason = card.find_refusal(item.amount.amount_minor), card.explain(is_approved=is_approved)
-            return _Way(card.row.rail, None, reason, card.row, refusal)
+            reason = join_reasons(card.explain(is_approved=is_approved) + reasons)
+            return _Way(card.row.rail, None, reason, card.row, card.find_refusal(minor))
         received = list_by_account(received)
-    if not rail.pays_to_account:
-        received = []  # whatever it came from, it does not go back there
-    chosen = choose_refund_account(named, list_by_account(received))
-    return _Way(rail, chosen, explain_refund(chosen, received, is_approved=is_approved))
+    by_account = list_by_account(received)
+    # Whatever it came from, by a rail that pays to no account it does not go back there.
+    chosen = choose_refund_account(named, by_account) if rail.pays_to_account else named
+    return _Way(rail, chosen, join_reasons(explain_refund(chosen, received, is_approved=is_approved) + reasons))
 
 
 def _find_refusal(item: Item, rail: Rail, account_id: str | None, account: BankAccount | None) -> DomainError | None:

@@ -71,7 +71,7 @@ async def _record(tx: Tx, row: Transaction, after: Reversal, now: datetime) -> T
     assert before is not None
     check_move(REVERSAL_MOVES, before.status, after.status)
     if after.status is ReversalStatus.COMPLETED:
-        failure = build_payout_failure(after)
+        failure = build_payout_failure(row, after)
         return await moves.save_move(
             tx, row, Status.RETURNED, actor=ACTOR, now=now, note=failure.message, failure=failure, reversal=after
         )

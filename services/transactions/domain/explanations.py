@@ -153,9 +153,16 @@ def explain_holder_type(account: BankAccount, party_kind: str | None) -> Explana
     return Explanation(statement, "HOLDER_TYPE", operands, period.source)
 
 
-def explain_first_use(first_at: datetime | None) -> Explanation:
-    """Whether a payout has ever arrived there."""
+def explain_first_use(first_at: datetime | None, taken_back: Sequence[Transaction]) -> Explanation:
+    """Whether a payout has ever arrived there.
+
+    Args:
+        first_at: When the first one did that was not taken back.
+        taken_back: Those that arrived there and were taken back by a debit, the newest first.
+    """
     statement = "No payout has arrived there." if first_at is None else f"First paid to on {_date(first_at)}."
+    if first_at is None and (settled := [row.settled_at for row in taken_back if row.settled_at is not None]):
+        statement = f"Paid to on {_date(settled[0])}, which was taken back; no payout that arrived there has stayed."
     return Explanation(statement, "BANK_ACCOUNT_FIRST_USE")
 
 
@@ -346,9 +353,10 @@ def explain_whose_word(rule: str, said: str, party_id: str, person: str, *, acts
 
 def explain_same_payment(other: Transaction) -> Explanation:
     """That just as much was ordered for the same party, which may be the same thing once more."""
+    stands = f"{other.status}, and a debit is to take it back" if other.is_being_reversed else other.status
     statement = (
         f"{other.created_by} ordered the same amount for the same party on {_date(other.created_at)}, and"
-        f" {other.transaction_id} is {other.status}: what is meant once would be done twice."
+        f" {other.transaction_id} is {stands}: what is meant once would be done twice."
     )
     operands = (("transaction", other.transaction_id), ("status", other.status), ("ordered by", other.created_by))
     return Explanation(statement, "SAME_PAYMENT", operands, HOUSE_RULE)

@@ -10,10 +10,12 @@ from typing import Final
 
 from services.chassis.values.explanation import HOUSE_RULE, Explanation
 from services.chassis.values.money import Money
+from services.transactions.domain.reversal_rules import TakenBack, find_debit_final_at
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
 
 _NAMED_MAX: Final = 10
+_NOTHING_DRAWN_BACK: Final = TakenBack(())
 # Longer than any bank may take money back, and as long as it is told what came by the word of persons.
 RECEIVED_WITHIN: Final = timedelta(days=365)
 
@@ -43,12 +45,14 @@ class Received:
         has_altered: Some of the largest were altered in the database, and are not among them.
         rest: Of all others that are there, the sums: not of what was taken back.
         unproven: How many others there are, and their amounts, by what no login of the database changes.
+        drawn_back: Payouts that were taken back by debits which may come back in their turn: that money came in, too.
     """
 
     largest: Sequence[Transaction]
     has_altered: bool
     rest: Sequence[Rest]
     unproven: Sequence[tuple[int, Money]] = ()
+    drawn_back: TakenBack = _NOTHING_DRAWN_BACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,18 @@ class _Part:
     """Some of what came in, by who said that it came; None: a provider told it."""
 
     def __init__(
-        self, received: Received, condition: Callable[[Transaction], bool], pick: Callable[[Rest], Money]
+        self,
+        received: Received,
+        condition: Callable[[Transaction], bool],
+        pick: Callable[[Rest], Money],
+        drawn_back: TakenBack = _NOTHING_DRAWN_BACK,
     ) -> None:
         self.rows = [row for row in received.largest if row.status in ARRIVED and condition(row)]
+        self.rows = sorted([*self.rows, *drawn_back.payouts], key=lambda row: -row.amount.amount_minor)
         amounts = [(row.confirmed_by, row.amount) for row in self.rows]
         amounts += [(None, amount) for amount in map(pick, received.rest) if amount.amount_minor]
-        self._is_least = received.has_altered or bool(received.unproven)
+        is_all = drawn_back.is_all and not drawn_back.has_altered
+        self._is_least = received.has_altered or bool(received.unproven) or not is_all
         self._by_person = Counter[str | None]()
         for person, amount in amounts:
             self._by_person[person] += amount.amount_minor
@@ -116,13 +126,14 @@ def explain_received(received: Received, now: datetime, deadline: datetime | Non
         received: Within RECEIVED_WITHIN, and after the deadline.
     """
     since, explanations = now - RECEIVED_WITHIN, list[Explanation]()
-    if received.has_altered:
+    if received.has_altered or received.drawn_back.has_altered:
         explanations.append(Explanation("What came in was altered in the database.", "MONEY_ALTERED", (), HOUSE_RULE))
     explanations += [_explain_unproven(count, amount) for count, amount in received.unproven]
-    if provisional := _Part(received, _may_go_back, lambda rest: rest.provisional):
-        ends = [row.final_at for row in provisional.rows] + [each.final_at for each in received.rest]
+    if provisional := _Part(received, _may_go_back, lambda rest: rest.provisional, received.drawn_back):
+        ends = [find_debit_final_at(row) or row.final_at for row in provisional.rows]
+        ends += [each.final_at for each in received.rest]
         until = max((end for end in ends if end is not None), default=None)
-        explanations.append(_explain_provisional(provisional, until))
+        explanations.append(_explain_provisional(provisional, until, received.drawn_back.payouts))
     if confirmed := _Part(received, lambda row: _is_confirmed_since(row, since), lambda rest: rest.confirmed):
         explanations.append(_explain_confirmed(confirmed))
     if deadline is not None and (
@@ -191,9 +202,12 @@ def _is_paid_after(row: Transaction, deadline: datetime) -> bool:
     return row.investment_id is not None and row.settled_at is not None and row.settled_at > deadline
 
 
-def _explain_provisional(part: _Part, until: datetime | None) -> Explanation:
+def _explain_provisional(part: _Part, until: datetime | None, drawn_back: Sequence[Transaction]) -> Explanation:
     last = "" if until is None else f", the last until {until:%Y-%m-%d}"
     statement = f"The bank may take {part} that came into the escrow account back{last}."
+    if drawn_back:
+        amount = Money(sum(row.amount.amount_minor for row in drawn_back), drawn_back[0].amount.currency)
+        statement += f" Of it, {amount} had been paid out, and was taken back by debits."
     return Explanation(statement, "MONEY_NOT_FINAL", part.name_largest())
 
 

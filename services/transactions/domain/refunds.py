@@ -12,8 +12,15 @@ from typing import NamedTuple
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
 from services.transactions.domain.refusals import PaymentDisputed, RefundInParts
+from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL
+from services.transactions.domain.types import (
+    REFUND_CAME_BACK,
+    REFUND_CAME_BACK_BY_PERSONS,
+    REFUND_ELSEWHERE,
+    REFUND_NOT_FINAL,
+    REFUND_TAKEN_BACK,
+)
 
 
 def choose_refund_account(named: str | None, received: Sequence[Transaction]) -> str | None:
@@ -25,18 +32,29 @@ def choose_refund_account(named: str | None, received: Sequence[Transaction]) ->
     return named or (received[0].bank_account_id if received else None)
 
 
-def explain_refund(account_id: str | None, received: Sequence[Transaction], *, is_approved: bool) -> str | None:
-    """Why a second person approves a refund to this account; None where nobody has to.
+def explain_refund(account_id: str | None, received: Sequence[Transaction], *, is_approved: bool) -> list[str]:
+    """Why a second person approves a refund to this account: all that hold; empty where nobody has to.
 
     Args:
         received: The contributions that arrived, of which it gives back.
         is_approved: Whether two persons decided that the money goes back.
     """
-    if account_id is None or {row.bank_account_id for row in received} != {account_id}:
-        return REFUND_ELSEWHERE
-    if not is_approved and not all(row.is_final for row in received):
-        return REFUND_NOT_FINAL  # else who asks for it could have it twice: from us, and from the bank
-    return None
+    is_elsewhere = account_id is None or {row.bank_account_id for row in received} != {account_id}
+    # Who asks for what is not final could have it twice: from us, and from the bank.
+    is_final = is_approved or all(row.is_final for row in received)
+    return [REFUND_ELSEWHERE] * is_elsewhere + [REFUND_NOT_FINAL] * (not is_final)
+
+
+def explain_return(row: Transaction) -> str | None:
+    """Why a second person approves another refund of an investment of which one, this one, is there again; None where
+    it is not, or never was away.
+    """
+    if row.status is not Status.RETURNED:
+        return None
+    if row.came_back_by_reversal:
+        return REFUND_TAKEN_BACK
+    # That may be somebody's word alone, too, and then who gains is paid once more.
+    return REFUND_CAME_BACK_BY_PERSONS if row.rail.is_confirmed_by_a_person else REFUND_CAME_BACK
 
 
 def count_refundable(received: Sequence[Transaction], *, released_minor: int, gone_minor: int) -> int:
@@ -72,9 +90,9 @@ class CardPayment(NamedTuple):
             return RefundInParts(message, refundable_minor=self.left_minor, currency_code=currency)
         return None
 
-    def explain(self, *, is_approved: bool) -> str | None:
-        """Why a second person approves a refund of it; None where nobody has to."""
-        return None if is_approved or self.row.is_final else REFUND_NOT_FINAL
+    def explain(self, *, is_approved: bool) -> list[str]:
+        """Why a second person approves a refund of it; empty where nobody has to."""
+        return [] if is_approved or self.row.is_final else [REFUND_NOT_FINAL]
 
 
 def list_card_payments(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Final, NamedTuple
 
 from services.chassis.values.calendar import add_banking_days
 from services.chassis.values.errors import DomainError
-from services.chassis.values.explanation import Explanation, spell_gate
+from services.chassis.values.explanation import HOUSE_RULE, Explanation, spell_gate
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.domain.payments import PaymentStatus, ReversingPayment, build_failure
@@ -19,6 +21,7 @@ from services.transactions.domain.refusals import (
 )
 from services.transactions.domain.returns import spell_failure
 from services.transactions.domain.reversals import Reversal, ReversalReason, ReversalStatus
+from services.transactions.domain.schedule import compute_final_at
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -31,11 +34,26 @@ REVERSE_WITHIN: Final = Period(
     source="Nacha Operating Rules, Section 2.9: within five banking days after the entry in error settled",
 )
 S = ReversalStatus
+# So many payouts that were taken back are named one by one, the newest.
+_NAMED_MAX: Final = 10
 _WHY: Final = {
     ReversalReason.DUPLICATE: "it was paid before",
     ReversalReason.WRONG_RECEIVER: "it went to somebody else than it was for",
     ReversalReason.WRONG_AMOUNT: "its amount was another one",
 }
+
+
+class TakenBack(NamedTuple):
+    """Payouts that were taken back by a debit, the newest first.
+
+    Args:
+        has_altered: Of some that came back nobody knows by what: they were altered in the database.
+        is_all: There are no others.
+    """
+
+    payouts: Sequence[Transaction]
+    has_altered: bool = False
+    is_all: bool = True
 
 
 def find_last_day(transaction: Transaction) -> date | None:
@@ -103,9 +121,65 @@ def explain_deadline(transaction: Transaction, reason: ReversalReason, settles_o
     return Explanation(statement, REVERSE_WITHIN.rule, operands, REVERSE_WITHIN.source)
 
 
-def build_payout_failure(reversal: Reversal) -> Failure:
-    """Why a payout came back that was reversed."""
-    return Failure("PAYOUT_REVERSED", f"It was taken back, for {_WHY[reversal.reason]}.")
+def find_debit_final_at(row: Transaction) -> datetime | None:
+    """From when the debit that took a payout back can come back no more; None of what no debit took back, or one that
+    came back itself. It is a debit as any other: the account that was paid may be a person's.
+    """
+    reversal = row.reversal
+    if reversal is None or reversal.status is not S.COMPLETED or reversal.settled_at is None:
+        return None
+    return compute_final_at(reversal.settled_at, row.rail, is_inbound=True)
+
+
+def may_debit_come_back(row: Transaction, now: datetime) -> bool:
+    """Whether the bank of who was paid may yet send back the debit that took it back."""
+    final_at = find_debit_final_at(row)
+    return final_at is not None and now < final_at
+
+
+def build_payout_failure(row: Transaction, reversal: Reversal) -> Failure:
+    """Why a payout came back that was reversed, for whoever pays it again: there may be nothing to be paid."""
+    said = f"It was taken back, for {_WHY[reversal.reason]}."
+    final_at = find_debit_final_at(replace(row, reversal=reversal))
+    if final_at is not None:
+        said += f" The debit that took it back may itself come back until {final_at:%Y-%m-%d}."
+    return Failure("PAYOUT_REVERSED", said)
+
+
+def explain_taken_back_payouts(found: TakenBack, now: datetime) -> list[Explanation]:
+    """Which payouts to the parties were taken back: what is paid to them now may be the same once more."""
+    told = [_explain_taken_back_payout(row, now) for row in found.payouts[:_NAMED_MAX]]
+    if (count := len(found.payouts) - _NAMED_MAX) > 0 or not found.is_all:
+        statement = f"{count} more payouts to them were taken back by debits."
+        if not found.is_all:
+            statement = "So many payouts to them came back that some are not read: debits may have taken back more."
+        told.append(Explanation(statement, "PAYOUT_TAKEN_BACK", (), HOUSE_RULE))
+    if found.has_altered:
+        statement = "A payout to them that came back was altered in the database: a debit may have taken it back."
+        told.append(Explanation(statement, "MONEY_ALTERED", (), HOUSE_RULE))
+    return told
+
+
+def _explain_taken_back_payout(row: Transaction, now: datetime) -> Explanation:
+    """That a party was paid before, and it was taken back by a debit, which may not have the last word."""
+    reversal = row.reversal
+    assert reversal is not None
+    assert reversal.settled_at is not None
+    assert row.settled_at is not None  # what was not paid is not drawn back
+    statement = (
+        f"{row.transaction_id} paid {row.amount} to {row.party_id} on {row.settled_at:%Y-%m-%d}, and it was taken back"
+        f" by a debit of {reversal.settled_at:%Y-%m-%d}, for {_WHY[reversal.reason]}."
+    )
+    final_at = find_debit_final_at(row)
+    if final_at is None:
+        ended_at = reversal.ended_at or reversal.settled_at
+        statement += f" The debit came back on {ended_at:%Y-%m-%d}: who was paid has it, and is to be paid it no more."
+    elif now < final_at:
+        statement += f" The debit may itself come back until {final_at:%Y-%m-%d}: who is paid again would have both."
+    else:
+        statement += " The debit can come back no more."
+    operands = (("transaction", row.transaction_id), ("amount", row.amount), ("reversal", reversal.status.value))
+    return Explanation(statement, "PAYOUT_TAKEN_BACK", operands, HOUSE_RULE)
 
 
 def build_debit_failure(said: ReversingPayment) -> Failure:

@@ -21,6 +21,8 @@ REFUND_NOT_RECEIVED = "a refund is more than what was received, less what a clos
 REFUND_BY_HAND = "persons posted some of the money that is refunded by hand"
 REFUND_IN_QUESTION = "an exception is, or was, open that is, or may be, about the money that is refunded"
 REFUND_CAME_BACK = "an earlier refund of the investment came back, as its bank or provider says"
+REFUND_CAME_BACK_BY_PERSONS = "an earlier refund of the investment came back or was never paid, as two persons say"
+REFUND_TAKEN_BACK = "an earlier refund of the investment was paid, and two persons had it taken back by a debit"
 REFUND_REJECTED = "a second person said no to an earlier refund of the investment"
 REFUND_NOT_KNOWN = "somebody altered in the database what the party paid in"
 

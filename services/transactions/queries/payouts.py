@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from realco.transactions.v1 import payouts_pb2
@@ -27,12 +28,14 @@ from services.transactions.domain.refunds import (
     list_by_account,
     list_card_payments,
 )
+from services.transactions.domain.reversal_rules import explain_taken_back_payouts
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import list_received, sum_given_back
 from services.transactions.store.exceptions import list_exceptions_of, list_exceptions_of_nobody
 from services.transactions.store.received_money import read_came_back, read_received_since, trace_sources
+from services.transactions.store.taken_back import list_drawn_back, list_taken_back
 
 # Of so many escrow accounts that money was transferred from it is told what it rested on there.
 _SOURCES_MAX = 10
@@ -59,6 +62,7 @@ async def explain_received_money(
     """What the money of an escrow account rests on, for whoever decides that some of it leaves."""
     since = now - RECEIVED_WITHIN
     found = await read_received_since(tx, escrow_account_id, min(since, deadline or since), since, deadline)
+    found = replace(found, drawn_back=await list_drawn_back(tx, escrow_account_id, now))
     explanations = explain_received(found, now, deadline)
     explanations += explain_came_back(await read_came_back(tx, escrow_account_id, since))
     explanations += explain_exceptions(await list_exceptions_of(tx, escrow_account_id), now)
@@ -67,6 +71,7 @@ async def explain_received_money(
     explanations += [explain_altered_sources()] if sources.has_altered else []
     for source in sources.escrow_account_ids[:_SOURCES_MAX]:
         there = await read_received_since(tx, source, since, since, None)
+        there = replace(there, drawn_back=await list_drawn_back(tx, source, now))
         told = [
             *explain_received(there, now),
             *explain_taken_back(there),
@@ -79,7 +84,7 @@ async def explain_received_money(
 
 
 async def get_refund_preview(
-    tx: Tx, request: payouts_pb2.GetRefundPreviewRequest, _: datetime
+    tx: Tx, request: payouts_pb2.GetRefundPreviewRequest, now: datetime
 ) -> payouts_pb2.RefundPreview:
     investment_ids = {part.investment_id for part in request.parts}
     known, given_back = await list_received(tx, investment_ids), await sum_given_back(tx, investment_ids)
@@ -100,7 +105,13 @@ async def get_refund_preview(
     )
     hidden = {party_id for party_id, account_id in chosen if account_id and account_id not in named} | {*altered}
     accounts = {each.bank_account_id: each for each in (*named.values(), *defaults.values())}
-    told = [*explain_cards(to_cards), *explain_take_back(received), *explain_hidden(hidden)]
+    taken_back = await list_taken_back(tx, {part.party_id for part in request.parts}, now - RECEIVED_WITHIN)
+    told = [
+        *explain_cards(to_cards),
+        *explain_take_back(received),
+        *explain_taken_back_payouts(taken_back, now),
+        *explain_hidden(hidden),
+    ]
     return payouts_pb2.RefundPreview(
         card_party_ids=sorted({each.row.party_id for each in to_cards}),
         bank_accounts=map(messages.to_bank_account, accounts.values()),
@@ -109,10 +120,15 @@ async def get_refund_preview(
 
 
 async def batch_get_payout_accounts(
-    tx: Tx, request: payouts_pb2.BatchGetPayoutAccountsRequest, _: datetime
+    tx: Tx, request: payouts_pb2.BatchGetPayoutAccountsRequest, now: datetime
 ) -> payouts_pb2.BatchGetPayoutAccountsResponse:
     """Without the parties that have none, or of which nobody can say which it is."""
     defaults, altered = await account_store.list_default_accounts(tx, request.party_ids)
     first = await store.list_first_payouts(tx, [(each.party_id, each.bank_account_id) for each in defaults.values()])
-    accounts = (messages.to_payout_account(each, first.get(each.bank_account_id)) for each in defaults.values())
+    taken_back = (await list_taken_back(tx, defaults, now - RECEIVED_WITHIN)).payouts
+    drawn = {row.party_id: row.reversal.settled_at for row in reversed(taken_back) if row.reversal is not None}
+    accounts = (
+        messages.to_payout_account(each, first.get(each.bank_account_id), drawn.get(each.party_id))
+        for each in defaults.values()
+    )
     return payouts_pb2.BatchGetPayoutAccountsResponse(payout_accounts=accounts, altered_party_ids=sorted(altered))

@@ -36,6 +36,7 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
+from services.transactions.store.taken_back import list_drawn_back
 from services.transactions.tables import transaction_history, transactions
 
 _T = transactions_pb2.Transaction
@@ -198,9 +199,11 @@ async def list_transaction_status_changes(
 
 
 async def list_unfinished_transactions(
-    tx: Tx, request: unfinished_pb2.ListUnfinishedTransactionsRequest, _: datetime
+    tx: Tx, request: unfinished_pb2.ListUnfinishedTransactionsRequest, now: datetime
 ) -> unfinished_pb2.ListUnfinishedTransactionsResponse:
     found = await store.list_unfinished(tx, request.escrow_account_id, _UNFINISHED_MAX)
+    drawn_back = (await list_drawn_back(tx, request.escrow_account_id, now)).payouts
+    found = list(dict.fromkeys([*found, *(row.transaction_id for row in drawn_back)]))[:_UNFINISHED_MAX]
     return unfinished_pb2.ListUnfinishedTransactionsResponse(transaction_ids=found)
 
 

@@ -16,6 +16,7 @@ from services.chassis.data.seals import NotSealed, check_row, check_rows, keep_s
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure
 from services.transactions.domain.decisions import REJECTED
+from services.transactions.domain.refunds import explain_return
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
@@ -179,7 +180,7 @@ class GivenBack(NamedTuple):
         ended: The refunds that came to nothing, by investment.
         ended_since: When the first of them was ordered.
         rejected: The investments of which a second person said no to one of them.
-        came_back: The investments of which one of them was sent, and is said to have come back.
+        came_back: Why one of them that was sent is there again (domain/refunds.py), by investment.
         failed: How many to its card came to nothing, by the contribution.
     """
 
@@ -189,12 +190,12 @@ class GivenBack(NamedTuple):
     ended: dict[str, list[str]]
     ended_since: dict[str, datetime]
     rejected: set[str]
-    came_back: set[str]
+    came_back: dict[str, set[str]]
     failed: Counter[str]
 
 
 async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
-    given_back = GivenBack(Counter(), Counter(), set(), {}, {}, set(), set(), Counter())
+    given_back = GivenBack(Counter(), Counter(), set(), {}, {}, set(), {}, Counter())
     if not investment_ids:
         return given_back
     for row in await tx.execute(_GIVEN_BACK, {"investment_ids": list(investment_ids)}):
@@ -207,8 +208,8 @@ async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
             failure = read_failure(row.failure)
             if failure is not None and failure.code == REJECTED.code:
                 given_back.rejected.add(row.investment_id)
-            if row.status == Status.RETURNED:
-                given_back.came_back.add(row.investment_id)
+            if (why := explain_return(build_transaction(row))) is not None:
+                given_back.came_back.setdefault(row.investment_id, set()).add(why)
             if row.refunded_transaction_id is not None:
                 given_back.failed[row.refunded_transaction_id] += 1
         else:

@@ -272,6 +272,7 @@ transactions = sa.Table(
 
 # Append-only: every move of every transaction.
 _CAME = sa.text("to_status = 'SETTLED'")
+CAME_BACK = sa.text("to_status = 'RETURNED'")  # as the index has it: a value that is bound later would not use it
 transaction_history = sa.Table(
     "transaction_history",
     metadata,
@@ -292,6 +293,8 @@ transaction_history = sa.Table(
     ),
     # When money came is asked of this: nobody edits it.
     sa.Index("transaction_history_settled", "org_id", "transaction_id", "occurred_at", postgresql_where=_CAME),
+    # And what came back lately, which is little beside what was paid.
+    sa.Index("transaction_history_returned", "org_id", "occurred_at", "transaction_id", postgresql_where=CAME_BACK),
 )
 
 # One row an item of BatchCreatePayouts: a key makes one transaction, or is refused, for ever.

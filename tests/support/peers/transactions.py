@@ -49,6 +49,7 @@ class MemoryTransactions:
         self.deadlines_asked: list[Timestamp | None] = []  # of those who asked for that
         self.bank_account_makers: dict[str, list[str]] = {}  # who changed where money goes, by bank account
         self.first_paid: dict[str, Timestamp] = {}  # when money first arrived, by bank account
+        self.taken_back: dict[str, Timestamp] = {}  # when a debit took back a payout, by party
         self.take_backs: dict[str, Explanation] = {}  # what the bank may take back, by investment
         self.contributions: list[Txn] = []  # as they stand
         self.altered: set[str] = set()  # the investments a contribution of which somebody altered in the database
@@ -90,6 +91,7 @@ class MemoryTransactions:
                 bank_account=each,
                 first_paid_time=self.first_paid.get(each.bank_account_id),
                 makers=self.bank_account_makers.get(each.bank_account_id, []),
+                taken_back_time=self.taken_back.get(each.party_id),
             )
             for each in defaults.values()
         )

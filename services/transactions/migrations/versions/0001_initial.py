@@ -576,6 +576,13 @@ def _create_records() -> None:
         unique=False,
         postgresql_where=sa.text("to_status = 'SETTLED'"),
     )
+    op.create_index(
+        "transaction_history_returned",
+        "transaction_history",
+        ["org_id", "occurred_at", "transaction_id"],
+        unique=False,
+        postgresql_where=sa.text("to_status = 'RETURNED'"),
+    )
     op.create_table(
         "provider_payments",
         sa.Column("org_id", sa.Text(), nullable=False),

@@ -1,0 +1,58 @@
+"""Payouts that were taken back by a debit: that debit may come back in its turn.
+
+They are found by their history, which nobody edits: a row may be altered so that it is not found by what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import keep_sealed
+from services.chassis.data.transaction import Tx
+from services.transactions.domain.reversal_rules import TakenBack, may_debit_come_back
+from services.transactions.domain.states import ARRIVED
+from services.transactions.domain.types import INBOUND
+from services.transactions.store.transactions import build_transaction, select_transactions
+from services.transactions.tables import transaction_history, transactions
+from services.transactions.tables.transactions import CAME_BACK
+
+_c = transactions.c
+_READ_MAX = 1_000
+# Longer than any debit may come back after it was drawn.
+_FINAL_WITHIN = timedelta(days=100)
+
+
+async def list_taken_back(tx: Tx, party_ids: Collection[str], since: datetime) -> TakenBack:
+    """Those that were paid to these parties, whatever became of the debit since.
+
+    Args:
+        since: When the first of them was taken back.
+    """
+    return await _list_taken_back(tx, _c.party_id.in_(party_ids), since)
+
+
+async def list_drawn_back(tx: Tx, escrow_account_id: str, now: datetime) -> TakenBack:
+    """Those that were paid from an escrow account, and whose debit brought money that may yet be taken out of it."""
+    found = await _list_taken_back(tx, _c.escrow_account_id == escrow_account_id, now - _FINAL_WITHIN)
+    return found._replace(payouts=[row for row in found.payouts if may_debit_come_back(row, now)])
+
+
+async def _list_taken_back(tx: Tx, condition: sa.ColumnElement[bool], since: datetime) -> TakenBack:
+    h = transaction_history.c
+    came_back = sa.select(h.transaction_id).where(
+        *(is_mine(transaction_history), CAME_BACK, h.from_status.in_(sorted(ARRIVED)), h.occurred_at >= since)
+    )
+    query = (
+        select_transactions()
+        .where(is_mine(transactions), condition, _c.type.not_in(sorted(INBOUND)), _c.transaction_id.in_(came_back))
+        .order_by(_c.created_at.desc(), _c.transaction_id)
+        .limit(_READ_MAX)
+    )
+    rows = (await tx.execute(query)).all()
+    proven = keep_sealed(tx, transactions, rows)
+    found = [row for row in map(build_transaction, proven) if row.came_back_by_reversal]
+    return TakenBack(found, len(proven) < len(rows), len(rows) < _READ_MAX)
