@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ from services.distributions.domain.explanations import (
     explain_cash,
     explain_date,
     explain_destination,
+    explain_earlier_attempts,
     explain_escrow_status,
     explain_failed_refunds,
     explain_failure,
@@ -42,7 +43,7 @@ from services.distributions.domain.explanations import (
     explain_receivables,
     explain_unapplied,
 )
-from services.distributions.domain.investment import Investment, list_committed_parties, list_untaken
+from services.distributions.domain.investment import list_committed_parties, list_untaken, sum_by_party
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.payout import PayoutType
 from services.distributions.domain.preconditions import (
@@ -74,7 +75,12 @@ from services.distributions.store.approvals import (
 from services.distributions.store.distributions import find_being_declared, lock_distribution, require_distribution
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
 from services.distributions.store.offerings import require_offering
-from services.distributions.store.payouts import find_last_proceeds, find_refund_position, list_refund_positions
+from services.distributions.store.payouts import (
+    find_last_proceeds,
+    find_refund_position,
+    list_failed_attempts,
+    list_refund_positions,
+)
 
 _POLICIES = {"BLOCK": "block what is paid to them", "SET_OFF": "set off against what is paid to them"}
 Facts = TypeVar("Facts")
@@ -202,6 +208,7 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             last = await find_last_proceeds(tx, offering.offering_id)
+            earlier = explain_earlier_attempts(await list_failed_attempts(tx, offering.offering_id))
         check_may_resend_proceeds(offering)
         last = require_present(last, "proceeds that failed were asked for")
         destination = await ask_proceeds_destination(self._dependencies, request)
@@ -228,7 +235,7 @@ class _Details:
                 *build_proceeds_preconditions(offering, to),
                 *build_default_preconditions(shown),
             ),
-            explanations=(*explain_failure(offering.proceeds_failure), account, *preview.explanations),
+            explanations=(*explain_failure(offering.proceeds_failure), *earlier, account, *preview.explanations),
             effects=preview.effects,
         )
 
@@ -241,7 +248,7 @@ class _Details:
             found = await list_investments_of(tx, offering.offering_id)
         # Who committed gains as well, before any money of theirs is in the book: it may be on its way.
         back = list_untaken(found)
-        owed = {party_id: amount for party_id, amount in _sum_by_party(back).items() if amount.amount_minor > 0}
+        owed = {party_id: amount for party_id, amount in sum_by_party(back).items() if amount.amount_minor > 0}
         owing = [explain_owed(owed)] if owed else []  # where nothing was paid in, the preview says so
         preview = await self._previews.preview_refunds(offering, back, owed, now)
         return ApprovalDetails(
@@ -323,7 +330,11 @@ class _Details:
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=(build_attempt_change(position.last_attempt),),
             preconditions=(build_policy_precondition(offering),),
-            explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
+            explanations=(
+                *explain_failure(investment.refund_failure),
+                *explain_earlier_attempts(position.failures),
+                *preview.explanations,
+            ),
             effects=preview.effects,
         )
 
@@ -337,6 +348,7 @@ class _Details:
             if allocation is None:
                 raise AllocationNotFound
             offering = await require_offering(tx, allocation.offering_id)
+            failed = await list_failed_attempts(tx, allocation.offering_id, allocation.allocation_id)
         named = await ask_destination(self._dependencies, request)
         destination = await ask_default(self._dependencies, named, allocation.party_id)
         account = explain_destination(destination, allocation.party_id, now)
@@ -351,7 +363,10 @@ class _Details:
             beneficiary_party_ids=frozenset({allocation.party_id}),
             changes=(build_attempt_change(allocation.attempts),),
             preconditions=(build_policy_precondition(offering), *build_default_preconditions(destination)),
-            explanations=(explain_attempt(allocation), account, *preview.explanations),
+            explanations=(
+                *(explain_attempt(allocation), *explain_earlier_attempts(failed)),
+                *(account, *preview.explanations),
+            ),
             effects=preview.effects,
         )
 
@@ -381,11 +396,3 @@ class _Details:
             ),
             effects=preview.effects,
         )
-
-
-def _sum_by_party(investments: Iterable[Investment]) -> dict[str, Money]:
-    found: dict[str, Money] = {}
-    for each in investments:
-        before = found.get(each.party_id, Money(0, each.currency))
-        found[each.party_id] = Money(before.amount_minor + each.funded_minor, each.currency)
-    return found

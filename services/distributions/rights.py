@@ -33,6 +33,7 @@ RIGHTS: Table = {
             *("accrued_units", "accrued_through", "distributed_minor", "accrual_start_date"),
             *("status", "refund_requested_by", "refund_signed_in_at", "refund_api_key_id"),
             *("refund_makers_and_checkers", "refund_approved_minor", "refund_failure", "cancelling_saga_id"),
+            "earlier_refund_failures",
             *("has_entries_by_hand", *_VERSION),
         ),
     ),

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.distributions.v1.distributions_pb2 import Distribution
+from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
@@ -140,6 +141,7 @@ investments = sa.Table(
     sa.Column("has_entries_by_hand", sa.Boolean, nullable=False, server_default=sa.false()),
     minor("refund_approved_minor"),  # what two persons saw in it when they decided that it goes back
     json("refund_failure", null=True),
+    sa.Column("earlier_refund_failures", pg.JSONB, nullable=False, server_default="[]"),  # the last first
     text("cancelling_saga_id", null=True),  # asks transactions to cancel what waits; null once it is answered
     *external(),
     text("created_by"),

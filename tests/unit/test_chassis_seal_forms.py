@@ -92,7 +92,7 @@ FORMS = {
     "heard_parties": ["466ea743a584f2d4"],
     "heard_persons": ["445271f738e43501"],
     "holds": ["2d578c58ef1ab278"],
-    "investments": ["d782c2d406b9d4f1"],
+    "investments": ["c78e739fac3a9374"],
     "limit_usage": ["786bc60416c9ffb8"],
     "offerings": ["455eae2c35828611"],
     "parties": ["a150dd4259b96e35"],

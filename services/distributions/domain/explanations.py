@@ -113,6 +113,21 @@ def explain_failure(failure: Failure | None) -> tuple[Explanation, ...]:
     return (Explanation(f"The last attempt came to nothing: {failure.code}, {failure.message}", "LAST_ATTEMPT"),)
 
 
+def explain_earlier_attempts(failures: Sequence[tuple[int, Failure]]) -> tuple[Explanation, ...]:
+    """Why attempts before the last one came to nothing: a person may have said no, or one may have been paid.
+
+    Args:
+        failures: With the number of each attempt, the first one first; that of the last one is told by itself.
+    """
+    earlier = [(f"attempt {number}", f"{why.code}, {why.message}") for number, why in failures[:-1]]
+    if not earlier:
+        return ()
+    count = "1 attempt" if len(earlier) == 1 else f"{len(earlier)} attempts"
+    some = f" The last {_NAMED_MAX} are told." if len(earlier) > _NAMED_MAX else ""
+    statement = f"Before the last one that came to nothing, {count} did.{some}"
+    return (Explanation(statement, "EARLIER_ATTEMPTS", tuple(earlier[-_NAMED_MAX:])),)
+
+
 def explain_unapplied(investments: Iterable[Investment]) -> tuple[Explanation, ...]:
     """Told where a closing leaves money out that its investor has brought."""
     left_out = [each for each in investments if each.is_live and each.unapplied_minor]
@@ -140,11 +155,24 @@ def explain_failed_refunds(failed: Sequence[RefundPosition]) -> tuple[Explanatio
     owed = Explanation(statement, "AMOUNTS_OWED", tuple(_spell_failed(each) for each in failed), HOUSE_RULE)
     investments = [each.investment for each in failed]
     why = [(each.investment_id, f"{end.code}, {end.message}") for each in investments if (end := each.refund_failure)]
+    last = _name_failures("Why the last attempt came to nothing, by investment.", "LAST_ATTEMPT", why)
+    before = [
+        (each.investment.investment_id, f"attempt {number}: {end.code}, {end.message}")
+        for each in failed
+        for number, end in each.failures[:-1]
+    ]
+    return (
+        owed,
+        *last,
+        *_name_failures("Why attempts before that came to nothing, by investment.", "EARLIER_ATTEMPTS", before),
+    )
+
+
+def _name_failures(statement: str, rule: str, why: Sequence[tuple[str, str]]) -> tuple[Explanation, ...]:
     if not why:
-        return (owed,)
+        return ()
     some = f" {_NAMED_MAX} of {len(why)} are told." if len(why) > _NAMED_MAX else ""
-    last = f"Why the last attempt came to nothing, by investment.{some}"
-    return (owed, Explanation(last, "LAST_ATTEMPT", tuple(why[:_NAMED_MAX])))
+    return (Explanation(f"{statement}{some}", rule, tuple(why[:_NAMED_MAX])),)
 
 
 def _spell_failed(position: RefundPosition) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
+from services.chassis.values.money import Money
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
 from services.distributions.domain.offering import Offering
@@ -23,6 +24,8 @@ CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)
 # that was cancelled is still read then, so who commits and withdraws does not do so without end.
 INVESTMENTS_MAX = 100
 CANCELLED_COUNTS: Final = timedelta(days=1)
+# So many refunds that came to nothing are kept with it; each attempt is kept as well.
+_FAILURES_MAX: Final = 10
 LIVE: Final = frozenset({InvestmentStatus.PENDING, InvestmentStatus.RECONFIRM_REQUIRED})
 
 
@@ -57,6 +60,7 @@ class Investment:
     has_entries_by_hand: bool = False  # persons posted some of it, once at least
     refund_approved_minor: int = 0  # what two persons saw in it when they decided that it goes back
     refund_failure: Failure | None = None
+    earlier_refund_failures: Sequence[Failure] = ()  # the last first
     cancelling_saga_id: str | None = None  # asks transactions to cancel what waits; None once it is answered
     external_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -68,6 +72,15 @@ class Investment:
     @property
     def etag(self) -> str:
         return etag_of(self.investment_id, self.version)
+
+    def with_refund_failure(self, why: Failure | None) -> Investment:
+        """With why its last refund came to nothing, or none of one that is under way or was paid. What came to nothing
+        before stays: whoever decides about the next one has to find that a person said no, or that one came back.
+        """
+        former, kept = self.refund_failure, tuple(self.earlier_refund_failures)
+        if former is not None and former != why:
+            kept = (former, *kept)[:_FAILURES_MAX]
+        return replace(self, refund_failure=why, earlier_refund_failures=kept)
 
     @property
     def cleared_minor(self) -> int:
@@ -234,3 +247,12 @@ def check_may_resend_refund(investment: Investment) -> None:
         raise NothingToResend("No refund of the investment has failed.")
     if not investment.is_cleared:
         raise NothingToResend("Money came in since that is not cleared yet; what is owed is sent once it is.")
+
+
+def sum_by_party(investments: Iterable[Investment]) -> dict[str, Money]:
+    """What was paid in for these investments, by party."""
+    found: dict[str, Money] = {}
+    for each in investments:
+        before = found.get(each.party_id, Money(0, each.currency))
+        found[each.party_id] = Money(before.amount_minor + each.funded_minor, each.currency)
+    return found

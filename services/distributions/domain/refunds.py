@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from services.chassis.values.failure import Failure
 from services.distributions.domain.investment import Investment, digest_amounts
 from services.distributions.domain.refusals import NothingToResend
 from services.distributions.domain.states import InvestmentStatus
@@ -44,6 +45,7 @@ class RefundPosition:
     last_attempt: int
     has_failed: bool  # one came to nothing, and no person has asked since that it is sent again
     last_saga_id: str | None = None  # that ordered it
+    failures: Sequence[tuple[int, Failure]] = ()  # why which attempt came to nothing, the first one first
 
     @property
     def owed_minor(self) -> int:

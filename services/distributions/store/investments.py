@@ -35,6 +35,7 @@ def _read_investment(row: Row) -> Investment:
         status=InvestmentStatus(row.status),
         refund_mandate=_read_refund_mandate(row),
         refund_failure=read_failure(row.refund_failure),
+        earlier_refund_failures=tuple(filter(None, map(read_failure, row.earlier_refund_failures))),
     )
 
 
@@ -56,6 +57,7 @@ def _list_columns(investment: Investment) -> dict[str, Any]:
         refund_api_key_id=mandate and mandate.session.api_key_id,
         refund_makers_and_checkers=mandate and sorted(mandate.makers_and_checkers),
         refund_failure=write_failure(investment.refund_failure),
+        earlier_refund_failures=list(map(write_failure, investment.earlier_refund_failures)),
         metadata=dict(investment.metadata),
     )
 

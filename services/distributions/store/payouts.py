@@ -10,7 +10,7 @@ from typing import Any
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
-from services.chassis.values.failure import read_failure, write_failure
+from services.chassis.values.failure import Failure, read_failure, write_failure
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.refunds import RefundPosition
@@ -169,7 +169,24 @@ def _build_position(investment: Investment, refunds: Sequence[Payout]) -> Refund
         last_attempt=0 if last is None else last.attempt,
         has_failed=_has_failed(refunds),
         last_saga_id=None if last is None else last.saga_id,
+        failures=_list_failures(refunds),
     )
+
+
+def _list_failures(attempts: Sequence[Payout]) -> list[tuple[int, Failure]]:
+    return [(each.attempt, each.failure) for each in attempts if each.has_failed and each.failure is not None]
+
+
+async def list_failed_attempts(tx: Tx, offering_id: str, allocation_id: str | None = None) -> list[tuple[int, Failure]]:
+    """Why which attempt to pay an allocation, or else the proceeds, came to nothing, the first one first.
+
+    Raises: NotSealed.
+    """
+    of = payouts.c.type == PayoutType.ESCROW_WITHDRAWAL.value
+    if allocation_id is not None:
+        of = payouts.c.allocation_id == allocation_id
+    found = await PAYOUTS.list_all(tx, payouts.c.offering_id == offering_id, of)
+    return _list_failures(sorted(found, key=lambda each: each.attempt))
 
 
 def _has_failed(refunds: Sequence[Payout]) -> bool:

@@ -115,8 +115,8 @@ async def _end_payout(tx: Tx, ended: Payout, now: datetime) -> None:
         failure = payout.failure if payout.has_failed else None
         why = failure or (investment.refund_failure if position.has_failed else None)
         if newest or failure:
-            after = replace(investment, refund_failure=why)
-            await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
+            changed = (investment, investment.with_refund_failure(why))
+            await save_investments(tx, [changed], events.InvestmentUpdated, now)
         await pay_due_refunds(tx, offering, now, investment_ids=[payout.investment_id])
     elif newest:
         paid = replace(

@@ -162,8 +162,8 @@ async def _pay_refunds(
     asked_again = again is not None
     again = again or AskedAgain(0)
     saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, mandate)
-    # A new refund is under way: why the last one failed says nothing any more.
-    changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
+    # A new refund is under way: why the last one failed says nothing of it, and stays with the earlier ones.
+    changes = [(each.investment, each.investment.with_refund_failure(None)) for each in positions]
     await save_investments(tx, changes, events.InvestmentUpdated, now)
     payouts = [
         build_refund_payout(

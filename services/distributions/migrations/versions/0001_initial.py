@@ -383,6 +383,7 @@ def _investments() -> None:
         sa.Column("has_entries_by_hand", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("refund_approved_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("refund_failure", postgresql.JSONB(), nullable=True),
+        sa.Column("earlier_refund_failures", postgresql.JSONB(), server_default="[]", nullable=False),
         sa.Column("cancelling_saga_id", sa.Text(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
