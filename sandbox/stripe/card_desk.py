@@ -11,11 +11,17 @@ from typing import Any, Final
 
 from sandbox.stripe.answers import Answer, encode, invalid, now_ms, read_amount
 from sandbox.stripe.books import Books
-from sandbox.stripe.cards import CARDS, LOSING, WINNING, CardBehaviour
+from sandbox.stripe.cards import CARDS, LOSING, WINNING, WINNING_LATE, CardBehaviour
 from sandbox.stripe.fees import DISPUTE_FEE, Balance, compute_card_fee
 
 _PAGE_OPEN_MS: Final = 24 * 3_600_000
 _ANSWER_WITHIN_SECONDS: Final = 14 * 86_400
+
+
+def _name_first_status(card: CardBehaviour) -> str:
+    if card.is_prevented:
+        return "prevented"
+    return "warning_needs_response" if card.is_inquiry else "needs_response"
 
 
 class CardDesk:
@@ -162,7 +168,7 @@ class CardDesk:
         if not dispute["status"].endswith("needs_response") or form.get("submit") != "true":
             raise invalid("submit", "The dispute takes no answer, or none was submitted.")
         said = form.get("evidence", {}).get("uncategorized_text", "")
-        due_ms = now_ms() + self._settle_ms if said in (WINNING, LOSING) else None
+        due_ms = now_ms() + self._settle_ms if said in (WINNING, WINNING_LATE, LOSING) else None
         dispute |= {"status": dispute["status"].replace("needs_response", "under_review"), "_said": said}
         self._books.save(dispute, due_ms)
         self._books.tell("charge.dispute.updated", dispute)
@@ -179,8 +185,9 @@ class CardDesk:
         charge = self._books.require(intent["latest_charge"], "charge")
         card = CARDS[charge["_card"]]
         self._books.save(charge | {"disputed": True})
-        # An inquiry takes no money, and costs nothing.
-        moved = [] if card.is_inquiry else [self._balance.move("adjustment", -intent["amount"], DISPUTE_FEE)]
+        # An inquiry takes no money, and costs nothing; what is prevented takes it, and costs nothing.
+        fee = 0 if card.is_prevented else DISPUTE_FEE
+        moved = [] if card.is_inquiry else [self._balance.move("adjustment", -intent["amount"], fee)]
         dispute = self._books.make(
             "du",
             "dispute",
@@ -189,26 +196,33 @@ class CardDesk:
             payment_intent=intent["id"],
             reason=card.disputed,
             network_reason_code=None,
-            status="warning_needs_response" if card.is_inquiry else "needs_response",
+            status=_name_first_status(card),
             evidence_details={"due_by": now_ms() // 1000 + _ANSWER_WITHIN_SECONDS},
             balance_transactions=moved,
         )
         self._books.tell("charge.dispute.created", dispute)
         if not card.is_inquiry:
             self._books.tell("charge.dispute.funds_withdrawn", dispute)
+        if card.is_prevented:
+            self._books.tell("charge.dispute.closed", dispute)
 
     def _decide(self, dispute: dict[str, Any], status: str) -> dict[str, Any]:
         if dispute["status"].startswith("warning_") and status == "won":
             status = "warning_closed"
-        if status == "won":  # the money comes back, and the fee with it
-            back = self._balance.move("adjustment", dispute["amount"], -DISPUTE_FEE)
-            dispute |= {"balance_transactions": [*dispute["balance_transactions"], back]}
+        is_late = status == "won" and dispute.get("_said") == WINNING_LATE
         dispute |= {"status": status}
-        self._books.save(dispute)
-        if status == "won":
-            self._books.tell("charge.dispute.funds_reinstated", dispute)
+        self._books.save(dispute, now_ms() + self._settle_ms if is_late else None)
+        if status == "won" and not is_late:
+            self._reinstate(dispute)
         self._books.tell("charge.dispute.closed", dispute)
         return dispute
+
+    def _reinstate(self, dispute: dict[str, Any]) -> None:
+        """The money comes back, and the fee with it."""
+        back = self._balance.move("adjustment", dispute["amount"], -DISPUTE_FEE)
+        dispute |= {"balance_transactions": [*dispute["balance_transactions"], back]}
+        self._books.save(dispute)
+        self._books.tell("charge.dispute.funds_reinstated", dispute)
 
     # --- refunds ---
 
@@ -271,4 +285,7 @@ class CardDesk:
         self._dispute(intent)
 
     def end_dispute(self, dispute: dict[str, Any]) -> None:
-        self._decide(dispute, "won" if dispute["_said"] == WINNING else "lost")
+        if dispute["status"] == "won":
+            self._reinstate(dispute)
+        else:
+            self._decide(dispute, "lost" if dispute["_said"] == LOSING else "won")

@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 # What an answer to a dispute says, in `uncategorized_text`, to win or lose it.
 WINNING, LOSING = "winning_evidence", "losing_evidence"
+# Of ours: it is won, and the money comes back a while after it is closed.
+WINNING_LATE = "winning_evidence_paid_late"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class CardBehaviour:
         declined: (code, decline code) of what its bank refuses.
         disputed: The reason of a dispute that follows the payment.
         is_inquiry: The dispute takes no money yet.
+        is_prevented: The network credits who holds the card, and no dispute is filed: there is nothing to answer.
         refund: How a refund ends that is not done at once: `succeeded`, or `failed`.
     """
 
@@ -30,6 +33,7 @@ class CardBehaviour:
     declined: tuple[str, str] | None = None
     disputed: str = ""
     is_inquiry: bool = False
+    is_prevented: bool = False
     refund: str = ""
 
 
@@ -57,6 +61,10 @@ CARDS: Mapping[str, CardBehaviour] = MappingProxyType(
         ),
         "pm_card_createDisputeInquiry": CardBehaviour(
             "visa", "1976", "succeeds, and its bank inquires", disputed="fraudulent", is_inquiry=True
+        ),
+        # Of ours: Stripe has no test card for it.
+        "pm_card_createDisputePrevented": CardBehaviour(
+            "visa", "0101", "succeeds, and its network credits its holder", disputed="fraudulent", is_prevented=True
         ),
         "pm_card_pendingRefund": CardBehaviour("visa", "7726", "succeeds; a refund takes a while", refund="succeeded"),
         "pm_card_refundFail": CardBehaviour("visa", "5126", "succeeds; a refund fails after a while", refund="failed"),

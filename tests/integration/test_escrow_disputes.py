@@ -15,6 +15,7 @@ ARRIVED = {"cash": 100, SUBSCRIPTION: 100}
     [
         (["DISPUTED"], ARRIVED, {SUBSCRIPTION: 100}),
         (["DISPUTED", "DISPUTED", "ANSWERED"], ARRIVED, {SUBSCRIPTION: 100}),
+        (["DISPUTED", "ANSWERED", "AWAITED"], ARRIVED, {SUBSCRIPTION: 100}),
         (["DISPUTED", "ANSWERED", "WON"], ARRIVED, {}),
         (["DISPUTED", "WON", "ANSWERED"], ARRIVED, {}),  # said late
         (["WON"], ARRIVED, {}),

@@ -28,10 +28,15 @@ EVENTS = {
     "CANCELLED": transactions.TransactionCancelled,
     "RETURNED": transactions.TransactionReturned,
     "REVERSED": transactions.TransactionReversed,
-    **dict.fromkeys(("UPDATED", "DISPUTED", "ANSWERED", "WON"), transactions.TransactionUpdated),
+    **dict.fromkeys(("UPDATED", "DISPUTED", "ANSWERED", "AWAITED", "WON"), transactions.TransactionUpdated),
 }
 # How the dispute of a card payment stands that these facts tell of.
-DISPUTES = {"DISPUTED": Transaction.NEEDS_RESPONSE, "ANSWERED": Transaction.UNDER_REVIEW, "WON": Transaction.WON}
+DISPUTES = {
+    "DISPUTED": Transaction.NEEDS_RESPONSE,
+    "ANSWERED": Transaction.UNDER_REVIEW,
+    "AWAITED": Transaction.MONEY_AWAITED,
+    "WON": Transaction.WON,
+}
 
 
 class Payment:

@@ -43,7 +43,7 @@ from services.escrow.store.holds import check_holds_on, find_hold, list_holds_of
 
 _Transaction = transactions_pb2.Transaction
 # In which nobody knows yet whose the money is in the end.
-_OPEN = (_Transaction.NEEDS_RESPONSE, _Transaction.UNDER_REVIEW)
+_OPEN = (_Transaction.NEEDS_RESPONSE, _Transaction.UNDER_REVIEW, _Transaction.MONEY_AWAITED)
 
 
 async def book_stage(

@@ -19,9 +19,10 @@ class DisputeStatus(StrEnum):
     UNDER_REVIEW = "UNDER_REVIEW"
     WON = "WON"
     LOST = "LOST"
+    MONEY_AWAITED = "MONEY_AWAITED"
 
 
-OPEN: Final = frozenset({DisputeStatus.NEEDS_RESPONSE, DisputeStatus.UNDER_REVIEW})
+OPEN: Final = frozenset({DisputeStatus.NEEDS_RESPONSE, DisputeStatus.UNDER_REVIEW, DisputeStatus.MONEY_AWAITED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class Dispute:
 _SAID: Final = {
     DisputeStatus.NEEDS_RESPONSE: "the bank of the card waits for an answer",
     DisputeStatus.UNDER_REVIEW: "somebody has answered at the provider, and the bank of the card decides",
+    DisputeStatus.MONEY_AWAITED: (
+        "it is over without loss, says the provider, and the money that was taken for it has not come back there: that "
+        "is what the payment is held for"
+    ),
     DisputeStatus.WON: "it is won, and the payment goes on as before; nothing is left to be done",
     DisputeStatus.LOST: "it is lost, and the money went back",
 }
@@ -62,5 +67,6 @@ def spell_cause(dispute: Dispute) -> str | None:
     if (said := _SAID.get(dispute.status)) is None:
         return None
     why = f" ({dispute.reason})" if dispute.reason else ""
-    until = f" until {dispute.due_at:%Y-%m-%d %H:%M} UTC" if dispute.due_at and "waits" in said else ""
+    waits = dispute.status is DisputeStatus.NEEDS_RESPONSE
+    until = f" until {dispute.due_at:%Y-%m-%d %H:%M} UTC" if dispute.due_at and waits else ""
     return f"Dispute {dispute.reference}{why}: {said}{until}."

@@ -236,11 +236,13 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         ("transaction_id", "provider_payment_id"),
         "Who holds a card disputes a payment by it, or somebody answered such a dispute at the provider, or it is lost"
         " or won. While it is open the money is held, and not final; what is lost has gone back; what is won is here as"
-        " before. `cause` says how it stands.",
+        " before, once the provider has given back what it took (MONEY_AWAITED until then). `cause` says how it"
+        " stands.",
         "Answer it at the provider with what speaks for the payment, before `disputeResponseDueTime`: what nobody"
-        " answers is lost. If nobody of yours answered, find out who signs in there. Of what is lost, ask the party for"
-        " what it owes by then (`receivableAmount` of its investment), which is nothing where the money was still in"
-        " escrow. Of what is won nothing is left to be done: resolve it.",
+        " answers is lost. If nobody of yours answered, find out who signs in there. Where the money is awaited for"
+        " more than a few days, ask the provider. Of what is lost, ask the party for what it owes by then"
+        " (`receivableAmount` of its investment), which is nothing where the money was still in escrow. Of what"
+        " is won nothing is left to be done: resolve it.",
     ),
     ExceptionKind.ACH_FILE_NOT_APPLIED: Description(
         Severity.HIGH,

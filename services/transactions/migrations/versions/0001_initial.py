@@ -296,7 +296,9 @@ _MAY_COME_BACK = (
 )
 _TRANSACTION_CHECKS = {
     "finality_known": "finality IN ('PROVISIONAL', 'FINAL')",
-    "dispute_status_known": "dispute_status IN ('NONE', 'NEEDS_RESPONSE', 'UNDER_REVIEW', 'WON', 'LOST')",
+    "dispute_status_known": (
+        "dispute_status IN ('NONE', 'NEEDS_RESPONSE', 'UNDER_REVIEW', 'WON', 'LOST', 'MONEY_AWAITED')"
+    ),
     "reversal_status_known": (
         "reversal_status IN ('ORDERED', 'SETTLED', 'COMPLETED', 'FAILED', 'RETURNED', 'DRAWN_IN_EXCESS')"
     ),

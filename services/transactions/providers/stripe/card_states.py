@@ -16,6 +16,7 @@ from services.chassis.values.text import read_text
 from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.payments import Card, Payment, PaymentStatus
 from services.transactions.providers.protocols import NOT_READ, TEXT_CHARACTERS_MAX, OutcomeUnknown
+from services.transactions.providers.stripe.disputes import PREVENTED, sum_outstanding
 from services.transactions.providers.stripe.fees import sum_fees
 from services.transactions.providers.stripe.states import ACTION_URL, is_of_ours, read_amount
 
@@ -23,7 +24,8 @@ _BRAND, _LAST4 = re.compile(r"[a-z0-9_]{1,40}"), re.compile(r"[0-9]{4}")
 # What Stripe says in a word: why a card was declined, a refund failed, or a payment is disputed.
 WORD: Final = re.compile(r"[a-z0-9_]{1,64}")
 # An inquiry takes no money yet, and is answered as a dispute is. An appeal is of what is lost: its money is gone until
-# it is won. Source: docs.stripe.com/api/disputes/object#dispute_object-status.
+# it is won. What is over without loss is WON once its money is back, and not before (`_read_status`).
+# Source: docs.stripe.com/api/disputes/object#dispute_object-status.
 _DISPUTES: Final[Mapping[str, DisputeStatus]] = MappingProxyType(
     {
         "warning_needs_response": DisputeStatus.NEEDS_RESPONSE,
@@ -40,7 +42,13 @@ _DISPUTES: Final[Mapping[str, DisputeStatus]] = MappingProxyType(
 )
 # Of several disputes of one payment, the one to look at.
 _WEIGHTS: Final[Mapping[DisputeStatus, int]] = MappingProxyType(
-    {DisputeStatus.WON: 0, DisputeStatus.LOST: 1, DisputeStatus.UNDER_REVIEW: 2, DisputeStatus.NEEDS_RESPONSE: 3}
+    {
+        DisputeStatus.WON: 0,
+        DisputeStatus.LOST: 1,
+        DisputeStatus.MONEY_AWAITED: 2,
+        DisputeStatus.UNDER_REVIEW: 3,
+        DisputeStatus.NEEDS_RESPONSE: 4,
+    }
 )
 
 
@@ -71,7 +79,7 @@ def read_card_payment(
     ours = is_ours(session)
     try:
         intent = find_intent(session)
-        dispute, lost_minor = _read_disputes(disputes)
+        dispute, lost_minor = _read_disputes(disputes, session["currency"].upper())
         amount = Money(session["amount_total"], session["currency"].upper())
         if intent.get("status") == "succeeded":
             amount = read_amount(intent)
@@ -131,18 +139,30 @@ def _find_decline(intent: Mapping[str, Any]) -> str:
     return next((each for each in said if isinstance(each, str) and WORD.fullmatch(each)), "")
 
 
-def _read_disputes(disputes: Sequence[Mapping[str, Any]]) -> tuple[Dispute | None, int]:
+def _read_disputes(disputes: Sequence[Mapping[str, Any]], currency: str) -> tuple[Dispute | None, int]:
     """The one to look at, which is open, or lost, or else the newest; and how much is lost by all of them."""
     if not disputes:
         return None, 0
-    read = [(_read_dispute(each), each) for each in disputes]
-    lost_minor = sum(int(each["amount"]) for one, each in read if one.status is DisputeStatus.LOST)
+    read = [(_read_dispute(each, currency), each) for each in disputes]
+    lost_minor = sum(_sum_lost(each, currency) for one, each in read if one.status is DisputeStatus.LOST)
     dispute, _ = max(read, key=lambda one: (_WEIGHTS[one[0].status], int(one[1]["created"])))
     return dispute, lost_minor
 
 
-def _read_dispute(dispute: Mapping[str, Any]) -> Dispute:
-    status, reason = _DISPUTES[dispute["status"]], str(dispute.get("reason") or "")
+def _sum_lost(dispute: Mapping[str, Any], currency: str) -> int:
+    return sum_outstanding(dispute, currency) if dispute["status"] == PREVENTED else int(dispute["amount"])
+
+
+def _read_status(dispute: Mapping[str, Any], currency: str) -> DisputeStatus:
+    """What is prevented was credited to who holds the card, and is lost; of what is won the money is to come back."""
+    status = _DISPUTES[dispute["status"]]
+    if status is not DisputeStatus.WON or not sum_outstanding(dispute, currency):
+        return status
+    return DisputeStatus.LOST if dispute["status"] == PREVENTED else DisputeStatus.MONEY_AWAITED
+
+
+def _read_dispute(dispute: Mapping[str, Any], currency: str) -> Dispute:
+    status, reason = _read_status(dispute, currency), str(dispute.get("reason") or "")
     due = (dispute.get("evidence_details") or {}).get("due_by")
     return Dispute(
         reference=read_text(dispute["id"], TEXT_CHARACTERS_MAX),

@@ -15,6 +15,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.text import clean_text, read_text
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.protocols import NOT_READ, TEXT_CHARACTERS_MAX, OutcomeUnknown
+from services.transactions.providers.stripe.disputes import OVER, sum_outstanding
 from services.transactions.providers.stripe.fees import sum_fees
 
 METHOD: Final = "us_bank_account"
@@ -28,7 +29,6 @@ _NETWORK_CODE = re.compile(r"R[0-9]{2}")
 # A dispute of an ACH debit is the bank's return of it, lost from the start and final; of one that is neither lost nor
 # over, the money is gone as well. Source: docs.stripe.com/payments/ach-direct-debit#disputed-payments.
 _LOST: Final = "lost"
-_OVER: Final = frozenset({"won", "warning_closed", "prevented"})
 # What Stripe calls the returns that it does not give the bank's own code of, for the commonest code that it means; of
 # what it does not explain, a code that a person looks at. Source: docs.stripe.com/declines/network-codes.
 _RETURN_CODES: Mapping[str, str] = MappingProxyType(
@@ -151,8 +151,11 @@ def _sum_gone(intent: Mapping[str, Any], disputes: Sequence[Mapping[str, Any]]) 
     """What was paid back at Stripe, or is withheld there, besides what came back: the book knows nothing of it."""
     charge, returned = intent.get("latest_charge") or {}, _find_return(intent, disputes)
     refunded = int(charge.get("amount_refunded") or 0) if isinstance(charge, dict) else 0
+    currency = intent["currency"].upper()
     return refunded + sum(
-        int(each["amount"]) for each in disputes if each["status"] not in _OVER and each is not returned
+        sum_outstanding(each, currency) if each["status"] in OVER else int(each["amount"])
+        for each in disputes
+        if each is not returned
     )
 
 
