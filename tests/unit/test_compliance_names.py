@@ -27,6 +27,9 @@ from services.compliance.domain.names import build_skeleton
         ("A\u1d04me Contractors LLC", True),
         ("Acme C0ntractors 1lc", True),
         ("Acrne Contractors LLC", True),
+        ("Acme\u02bb Contractors LLC\u02b9", True),  # marks that Unicode calls letters
+        ("Ac\u0640me Contra\u30fcctors\ua78c LLC\u02bc", True),
+        ("Acme Contractor\u02e2 LLC", True),  # a small raised s is an s
         ("Acme Contractor LLC", False),
         ("Acne Contractors LLC", False),
         ("Acme Contractors", False),
@@ -38,7 +41,7 @@ def test_a_name_reads_like_another_whatever_letters_it_is_written_with(name: str
 
 
 def test_other_names_are_others_in_any_alphabet_and_marks_alone_are_compared_as_they_are() -> None:
-    names = ["李明", "李鸣", "Иван Петров", "Иван Петровский", "!!!", "???"]
+    names = ["李明", "李鸣", "Иван Петров", "Иван Петровский", "!!!", "???", "\u02bc\u02bc", "\u30fc"]
     assert len({build_skeleton(name) for name in names}) == len(names)
 
 

@@ -26,6 +26,8 @@ _CODES: Final = (
     " 007Cl 1D04c 00D8O 00F8o 0110D 0111d 0131i 0141L 0142l 0237j 0251a 0261g 0269i 0280R"
 )
 _DRAWN_ALIKE: Final = {int(each[:4], 16): each[4:] for each in _CODES.split()}
+# Letters that are drawn as an apostrophe, in category Ll or Lo: saltillo, and one of Canadian syllabics and of runes.
+_DRAWN_AS_MARKS: Final = "\ua78c\u144a\u16cc"
 # What looks the same in many a typeface, once capitals are set aside.
 _SAME_SHAPE: Final = (("0", "o"), ("1", "l"), ("i", "l"), ("rn", "m"), ("vv", "w"))
 # Of one letter Unicode makes up to 18: so many characters are compared, and an index has room for them.
@@ -37,15 +39,20 @@ _RULE: Final = "PARTY_LOOK_ALIKE"
 
 def build_skeleton(name: str) -> str:
     """The one spelling of all names that read the same, once capitals, blanks, marks and punctuation, width, accents
-    and the alphabet are set aside. Never shown: it is no name.
+    and the alphabet are set aside. Never shown: it is no name. Marks are also those that Unicode calls letters
+    (category Lm: an apostrophe of a language, a prime, what lengthens a letter), but for raised letters.
     """
     # Before and after: some of these letters are made into others that are drawn otherwise.
     drawn = unicodedata.normalize("NFKD", name.translate(_DRAWN_ALIKE)).translate(_DRAWN_ALIKE)
     plain = unicodedata.normalize("NFKD", drawn.casefold())
-    letters = "".join(letter for letter in plain if letter.isalnum())
+    letters = "".join(letter for letter in plain if letter.isalnum() and not _is_mark(letter))
     for seen, taken_for in _SAME_SHAPE:
         letters = letters.replace(seen, taken_for)
     return (letters or name)[:_LENGTH_MAX]  # nothing but marks: as it is
+
+
+def _is_mark(letter: str) -> bool:
+    return letter in _DRAWN_AS_MARKS or unicodedata.category(letter) == "Lm"
 
 
 def explain_look_alikes(party: Party, others: Sequence[Party]) -> list[Explanation]:
