@@ -2,8 +2,9 @@
 
 `python -m services.chassis.data.migrate <service> [--check | --new-incarnation]`. Two migrators wait for each other.
 `--check` changes nothing: it compares the database with the service's tables.py and rights.py, and all that could
-refuse or do something in it (functions, triggers, policies and the like) with what the migrations make, prints what
-differs and exits 1 if anything does. `--new-incarnation` is for a database that was restored from a backup: run it
+refuse or do something in it (functions, triggers, policies and the like) with what the migrations make; whatever else
+is there, or was changed of PostgreSQL's own, and who may do what unstated (inventory.py), it names as well. It prints
+what differs and exits 1 if anything does. `--new-incarnation` is for a database that was restored from a backup: run it
 before the service starts (docs/operations.md, After a restore).
 
 Where CLOCK_FILE is set, as in a local instance, the database takes any business time from then on; else its own alone.
@@ -26,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.chassis.data import tables
 from services.chassis.data.catalogue import find_rights_differences
+from services.chassis.data.inventory import compare_facts, list_strangers, read_facts
 from services.chassis.data.rights import Table
 from services.chassis.data.schema import known_schema, migrations_folder, note_compatibility, read_schema
 from services.chassis.data.urls import connect, dsn_of
@@ -75,7 +77,10 @@ SELECT concat(CASE prokind WHEN 'p' THEN 'procedure ' ELSE 'function ' END,
        CASE prokind WHEN 'a' THEN 'aggregate'
        ELSE replace(pg_get_functiondef(oid), concat('FUNCTION ', :schema, '.'), 'FUNCTION ') END
 FROM pg_proc WHERE pronamespace = CAST(:schema AS regnamespace)
-  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = pg_proc.oid AND d.deptype = 'e')
+  AND NOT EXISTS (
+      SELECT FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
+      WHERE d.objid = pg_proc.oid AND d.deptype = 'e' AND x.extname <> 'plpgsql'
+  )
 UNION ALL
 SELECT concat('trigger ', tgname, ' of ', relname),
        concat(tgenabled, ' ', replace(pg_get_triggerdef(pg_trigger.oid), concat(:schema, '.'), ''))
@@ -100,20 +105,6 @@ FROM pg_type WHERE typnamespace = CAST(:schema AS regnamespace) AND typtype IN (
 UNION ALL
 SELECT concat('operator ', oprname), '' FROM pg_operator WHERE oprnamespace = CAST(:schema AS regnamespace)
 """)
-# What no migration makes, wherever it is: it could be called, or hand rows on. Of casts, PostgreSQL's own have numbers
-# of less than 16384.
-_ELSEWHERE = sa.text("""
-SELECT concat('schema ', nspname) FROM pg_namespace
-WHERE nspname NOT IN ('public', 'information_schema') AND nspname NOT LIKE 'pg\\_%'
-UNION ALL SELECT concat('publication ', pubname) FROM pg_publication
-UNION ALL SELECT concat('event trigger ', evtname) FROM pg_event_trigger
-UNION ALL SELECT concat('foreign server ', srvname) FROM pg_foreign_server
-UNION ALL SELECT concat('extension ', extname) FROM pg_extension WHERE extname NOT IN ('plpgsql', 'pg_stat_statements')
-UNION ALL SELECT format('cast from %s to %s', CAST(castsource AS regtype), CAST(casttarget AS regtype))
-FROM pg_cast WHERE oid >= 16384
-ORDER BY 1
-""")
-
 # Rules of which PostgreSQL prints a condition, and the statement that has it read again what it printed.
 _SPELLED = sa.text("""
 WITH ours AS (
@@ -259,12 +250,14 @@ def find_guard_differences(connection: sa.Connection, service: str) -> list[str]
     The migrations alone say what these are, so they run once more, in a schema of their own, which is gone when this
     returns.
     """
-    elsewhere = [f"{name} is in no migration" for name in connection.scalars(_ELSEWHERE)]
+    elsewhere, facts = list_strangers(connection, service), read_facts(connection, "public")
     savepoint = connection.begin_nested()
     try:
         connection.execute(sa.text(f"CREATE SCHEMA {_STATED}"))
-        connection.execute(sa.text(f"SET LOCAL search_path = {_STATED}"))
+        # What somebody put into pg_catalog under a name of ours is not what the migrations mean.
+        connection.execute(sa.text(f"SET LOCAL search_path = {_STATED}, pg_catalog"))
         _run_migrations(connection, service)
+        elsewhere += compare_facts(facts, read_facts(connection, _STATED))
         there, wanted = _read_guards(connection, "public"), _read_guards(connection, _STATED)
         if there != wanted:
             spelled = _read_spellings(connection)
@@ -278,7 +271,7 @@ def find_guard_differences(connection: sa.Connection, service: str) -> list[str]
     more = [f"{name} is in no migration" for name in sorted(there.keys() - wanted.keys())]
     common = sorted(there.keys() & wanted.keys())
     other = [f"{name} is not as the migrations make it" for name in common if there[name] != wanted[name]]
-    return [*missing, *more, *other, *elsewhere]
+    return list(dict.fromkeys([*missing, *more, *other, *elsewhere]))
 
 
 def _read_spellings(connection: sa.Connection) -> dict[str, tuple[str, str]]:
