@@ -113,17 +113,53 @@ async def test_what_does_something_else_or_is_over_is_not_told(desk):
     assert list((await desk.ask(key="key-5")).explanations) == []
 
 
-@pytest.mark.parametrize("is_approved", [False, True])
-async def test_what_was_rejected_or_did_nothing_is_no_repetition(desk, is_approved):
+async def test_what_did_nothing_is_no_repetition(desk):
     asked = await desk.ask()
-    if is_approved:
-        desk.deed.raises = NotEnough("Too little.")
-        assert (await desk.grant(asked)).status == S.FAILED
-        desk.deed.raises = None
-    else:
-        with acting_as(CHECKER):
-            await desk.service.RejectApproval(pb.RejectApprovalRequest(**read_of(asked), note="No."), None)
+    desk.deed.raises = NotEnough("Too little.")
+    assert (await desk.grant(asked)).status == S.FAILED
+    desk.deed.raises = None
     assert list((await desk.ask(key="again")).explanations) == []
+
+
+async def reject(desk, asked: S, note: str) -> None:
+    with acting_as(CHECKER):
+        request = pb.RejectApprovalRequest(**read_of(asked) | {"idempotency_key": asked.approval_id}, note=note)
+        await desk.service.RejectApproval(request, None)
+
+
+@pytest.mark.parametrize(
+    ("more", "what"), [({}, "just this"), ({"etag": "seen"}, "what does the same, with another content")]
+)
+async def test_whoever_decides_reads_who_said_no_to_it_before_and_why(desk, more, what):
+    asked = await desk.ask()
+    await reject(desk, asked, "Fraud.” Approved by the bank, too.")
+    again = await desk.ask(OTHER_MAKER, key="again", **more)
+    for read in (again, await desk.get(again)):
+        [explanation] = read.explanations
+        said = f"{CHECKER.person} said no at 2026-11-22T12:00:00Z, when {MAKER.person} asked for {what}"
+        why = "“Fraud.' Approved by the bank, too.”"
+        assert (explanation.rule, explanation.statement) == ("REJECTED_BEFORE", f"{said}: {why}.")
+        assert [(each.name, each.value) for each in explanation.operands] == [
+            ("approval", asked.approval_id),
+            ("asked by", MAKER.person),
+            ("rejected by", CHECKER.person),
+            ("rejected at", "2026-11-22T12:00:00Z"),
+        ]
+    assert "approve" in (await desk.get(again)).allowed_actions, "it is a fact, and no gate"
+    others = [await desk.ask(hold_id="hold_2", key="key-2"), await desk.ask(key="key-3", amount={"amount_minor": 7})]
+    assert [list(each.explanations) for each in others] == [[], []], "they do something else"
+
+
+async def test_of_many_noes_the_last_ten_are_told_and_none_is_buried_under_what_its_maker_took_back(desk):
+    for number in range(12):
+        await reject(desk, await desk.ask(key=f"key-{number}"), f"No {number}.")
+    for number in range(12):
+        taken_back = await desk.ask(key=f"back-{number}")
+        with acting_as(MAKER):
+            await desk.service.CancelApproval(pb.CancelApprovalRequest(approval_id=taken_back.approval_id), None)
+    told = (await desk.ask(key="again")).explanations
+    assert {each.rule for each in told} == {"REJECTED_BEFORE"}
+    assert (len(told), told[-1].statement.endswith("that were rejected as well: 2.")) == (11, True)
 
 
 async def test_whoever_asked_for_the_same_decides_on_neither_until_they_take_theirs_back(desk):

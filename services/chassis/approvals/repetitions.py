@@ -4,7 +4,7 @@ told; or what goes by the version that somebody edits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,14 @@ from services.chassis.data.tables import approvals
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, Status
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.same_content import explain_altered, explain_repetition, explain_same_effect, find_etag
+from services.chassis.values.same_content import (
+    explain_altered,
+    explain_more_rejections,
+    explain_rejection,
+    explain_repetition,
+    explain_same_effect,
+    find_etag,
+)
 
 _c = approvals.c
 
@@ -32,14 +39,29 @@ async def explain_others(
     names = ("kind", "resource_id", "content_hash", "approval_id")
     same, altered = await _read(source, _SAME_APPROVED, **{name: getattr(approval, name) for name in names})
     explanations = [explain_repetition(each) for each in same[:1]]
-    if (effect := find_effect(approval)) is not None:
+    effect = find_effect(approval)
+    if effect is not None:
         alike, altered_too = await _read(source, _ALIKE, **_list_marks(approval))
         altered += altered_too
         doing = [each for each in alike if find_effect(each) == effect]
         explanations += [explain_same_effect(each) for each in doing if each.status_at(now) is not Status.EXPIRED]
     this = {"kind": approval.kind, "approval_id": approval.approval_id}
+    rejected, _ = await _read(source, _REJECTED, **this, **_list_marks(approval))
+    explanations += _explain_rejections(approval, effect, rejected, find_effect)
     _, ended = await _read(source, _ENDED, **this, **_list_marks(approval))
     return [*explanations, *explain_altered(altered + ended)]
+
+
+def _explain_rejections(
+    approval: Approval, effect: Any, rejected: Sequence[Approval], find_effect: Callable[[Approval], Any]
+) -> list[Explanation]:
+    """Who said no before, the last one first."""
+    told = []
+    for each in rejected:
+        is_same = each.kind == approval.kind and each.content_hash == approval.content_hash
+        if is_same or (effect is not None and find_effect(each) == effect):
+            told.append(explain_rejection(each, is_same=is_same))
+    return [*told[:_REJECTIONS_TOLD_MAX], *explain_more_rejections(len(told) - _REJECTIONS_TOLD_MAX)]
 
 
 async def is_version_awaited(tx: Tx, resource_id: str, etag: str, person: str, now: datetime) -> bool:
@@ -101,6 +123,24 @@ _ALIKE = Read(
     )
     .order_by(_c.created_at.desc(), _c.approval_id.desc())
     .limit(_ALIKE_MAX)
+)
+
+# A no is said by a second person: whoever asks cannot bury it under others that they take back.
+_REJECTED_MAX, _REJECTIONS_TOLD_MAX = 100, 10
+_REJECTED = Read(
+    sa.select(approvals)
+    .where(
+        is_mine(approvals),
+        _c.resource_id == sa.bindparam("resource_id"),
+        _c.approval_id != sa.bindparam("approval_id"),
+        sa.or_(
+            sa.and_(*_IS_SAME),
+            sa.and_(*_MOVES_AS_MUCH),
+        ),
+        _c.status == Status.REJECTED,
+    )
+    .order_by(_c.decided_at.desc(), _c.approval_id.desc())
+    .limit(_REJECTED_MAX)
 )
 
 # What is over, by what never changes of it: of what is carried out just now a login of the database may write that it
