@@ -280,6 +280,41 @@ async def test_who_looked_through_an_earlier_restore_or_wrote_so_by_sql_has_not_
         await desk.grant(approval)
 
 
+async def test_however_many_rows_a_login_makes_up_before_and_after_somebody_looked_none_of_them_is_read(
+    desk, js, urls, keys
+):
+    async def make_up(name):
+        async with desk.database.begin_for_all() as tx:  # as the service's own session, with what it proves
+            await tx.execute(
+                sa.text(
+                    "INSERT INTO seen_restores SELECT :name || g, i.incarnation, 'x', 0, '2000-01-01', 'x'"
+                    " FROM generate_series(1, 2000) g, incarnation i"
+                ),
+                {"name": name},
+            )
+
+    async with restored_to_here(urls):
+        pass
+    await make_up("0")
+    assert not (await find_restore(desk.database.reader)).is_seen
+    await see(desk.database, js, keys)
+    await make_up("1")
+    with capture_logs() as logs:
+        assert (await find_restore(desk.database.reader)).seen_by == "ops-1"
+    assert logs == [], "a row that was read is in the log"
+    assert (await desk.grant(await desk.ask())).status == S.EXECUTED
+
+
+async def test_who_says_second_that_they_have_looked_does_not_take_the_place_of_who_said_so_first(
+    database, js, urls, keys
+):
+    async with restored_to_here(urls):
+        pass
+    await see(database, js, keys, "ops-1")
+    await see(database, js, keys, "ops-2")
+    assert (await find_restore(database.reader)).seen_by == "ops-1"
+
+
 def test_the_command_says_which_service_there_is_none_of():
     there = {"DATABASE_URL": "postgresql://u@h/d", "WORKER_DATABASE_URL": "postgresql://w@h/d"}
     there |= {"EVENT_JWKS": "keys.json", "NATS_URL": "nats://h"}

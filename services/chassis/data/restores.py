@@ -16,30 +16,22 @@ from sqlalchemy.dialects import postgresql
 
 from services.chassis.data.guards import Op
 from services.chassis.data.reach import is_mine
-from services.chassis.data.reads import Read, Reader, Source, compile_for_all, fetch_rows
+from services.chassis.data.reads import Read, Reader, Source, fetch_rows
 from services.chassis.data.retention import OUTBOX_DAYS
-from services.chassis.data.seals import keep_sealed, seal_of
-from services.chassis.data.sql import build_rows
-from services.chassis.data.tables import forgotten_events, incarnation, seen_restores
+from services.chassis.data.seals import keep_sealed, seal_of, seals_of
+from services.chassis.data.sql import Row, build_rows
+from services.chassis.data.tables import forgotten_events, seen_restores
 from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import uuid7
 from services.chassis.values.restore import RESTORED_DAYS, Restore, Told, check_seen, explain_restore
 
-_f, _seen = forgotten_events.c, seen_restores.c
-_LIVING = sa.cast(incarnation.c.incarnation, sa.Text)
-_FIND = (
-    sa.select(
-        seen_restores,
-        _LIVING.label("living"),
-        incarnation.c.begun_at,
-        (incarnation.c.begun_at > sa.func.now() - sa.text(f"interval '{RESTORED_DAYS} days'")).label("is_recent"),
-    )
-    .select_from(sa.outerjoin(incarnation, seen_restores, _seen.incarnation == _LIVING))
-    .where(incarnation.c.is_restored)
-    .order_by(_seen.seen_at, _seen.seen_id)
-)
-_FIND_TEXT, _ = compile_for_all(_FIND)
+_f = forgotten_events.c
+_LIVING = f"""
+SELECT incarnation::text AS living, begun_at, begun_at > now() - interval '{RESTORED_DAYS} days' AS is_recent
+FROM public.incarnation WHERE is_restored
+"""  # noqa: S608  # all of it stands here
+_SEEN = "SELECT * FROM public.seen_restores WHERE seen_id = ANY($1::text[]) AND incarnation = $2"
 _COUNT = Read(
     sa.select(_f.event_type, sa.func.count(sa.distinct(_f.event_id)).label("number"))
     .where(is_mine(forgotten_events), _f.incarnation == sa.bindparam("of_incarnation"))
@@ -64,17 +56,32 @@ ORDER BY told.place
 
 
 async def find_restore(source: Source) -> Restore | None:
-    """The restore that this incarnation of the database began with; None where it began with none."""
-    if isinstance(source, Reader):
-        rows: Sequence[Any] = build_rows(await source.send(_FIND_TEXT, ()))
-    else:
-        rows = (await source.execute(_FIND)).all()
-    if not rows:
+    """The restore that this incarnation of the database began with; None where it began with none.
+
+    Two rows are read at most, by their keys, and one where the database was never restored.
+    """
+    living = next(iter(await _fetch(source, _LIVING)), None)
+    if living is None:
         return None
-    living, begun_at, is_recent = rows[0].living, rows[0].begun_at, rows[0].is_recent
-    said = keep_sealed(source, seen_restores, [row for row in rows if row.seen_id is not None])
+    found = await _fetch(source, _SEEN, _list_seen_ids(source, living.living), living.living)
+    said = keep_sealed(source, seen_restores, found)
     seen = (said[0].person, said[0].seen_at) if said else ()
-    return Restore(living, begun_at, is_recent, *seen)
+    return Restore(living.living, living.begun_at, living.is_recent, *seen)
+
+
+async def _fetch(source: Source, text: str, *arguments: Any) -> Sequence[Row]:
+    if isinstance(source, Reader):
+        return build_rows(await source.send(text, arguments))
+    return build_rows(await source.driver.fetch(text, *arguments))
+
+
+def _list_seen_ids(source: Source, of_incarnation: str) -> list[str]:
+    """The id of the row that says that somebody has looked through this restore, under each of the service's keys.
+
+    Nobody else can foretell it, so no login puts a row in its place before it is there, or in front of it: however
+    many rows somebody makes up, none of them is read.
+    """
+    return [code.hex() for code in seals_of(source).list_codes(seen_restores.name, of_incarnation)]
 
 
 async def is_restore_seen(source: Source) -> bool:
@@ -129,15 +136,16 @@ async def list_forgotten(tx: Tx, of_incarnation: str) -> list[Any]:
 
 
 async def record_restore_seen(tx: Tx, restore: Restore, forgotten_count: int, *, person: str, now: datetime) -> None:
-    """From now on a yes counts."""
+    """From now on a yes counts. Who said so first stays."""
     values = {
-        "seen_id": str(uuid7()),
+        "seen_id": _list_seen_ids(tx, restore.incarnation)[0],
         "incarnation": restore.incarnation,
         "person": person,
         "forgotten_count": forgotten_count,
         "seen_at": now,
     }
-    await tx.execute(sa.insert(seen_restores).values(**values, seal=seal_of(tx, seen_restores, values)))
+    row = postgresql.insert(seen_restores).values(**values, seal=seal_of(tx, seen_restores, values))
+    await tx.execute(row.on_conflict_do_nothing())
 
 
 RESTORE_TABLES = (forgotten_events.name, seen_restores.name)
@@ -171,4 +179,3 @@ def create_restore_tables(op: Op) -> None:
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("seen_id"),
     )
-    op.create_index("seen_restores_incarnation", "seen_restores", ["incarnation"], unique=False)

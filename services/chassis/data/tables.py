@@ -95,13 +95,12 @@ seal_whole(forgotten_events)
 seen_restores = sa.Table(
     "seen_restores",
     metadata,
-    sa.Column("seen_id", sa.Text, primary_key=True),
+    sa.Column("seen_id", sa.Text, primary_key=True),  # nobody else can foretell it
     sa.Column("incarnation", sa.Text, nullable=False),
     sa.Column("person", sa.Text, nullable=False),
     sa.Column("forgotten_count", sa.BigInteger, nullable=False),
     sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("seal", pg.BYTEA),
-    sa.Index("seen_restores_incarnation", "incarnation"),
 )
 seal_whole(seen_restores)
 
