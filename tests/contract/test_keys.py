@@ -20,6 +20,7 @@ OF_NO_ORGANIZATION = {
     "dead_letters": "what was set aside may not even say whose it is",
     "seen_letters": "what a person did about those",
     "seen_restores": "who looked through what a restore has forgotten of all organizations",
+    "passed_messages": "what nobody could look at does not say whose it is",
     "ledger_account_kinds": "the chart of accounts is the same in every organization",
     "default_limits": "what every organization begins with",
     "received_webhooks": "a webhook is stored before anybody knows whose it is",

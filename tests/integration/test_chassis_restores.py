@@ -17,27 +17,22 @@ from realco.escrow.v1 import events_pb2 as events
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as
-from services.chassis.calls.restore_gate import RestoreGate
 from services.chassis.calls.status import to_status
 from services.chassis.data import outbox
 from services.chassis.data.incarnation import read_incarnation
-from services.chassis.data.restores import find_restore, list_forgotten
+from services.chassis.data.restores import find_restore
 from services.chassis.data.tables import seen_restores
-from services.chassis.events.forgotten import list_and_record
-from services.chassis.events.restore_watch import NotLookedThrough, look_through, run_restore_watch
+from services.chassis.events.restore_look import NotLookedThrough, Passing
 from services.chassis.events.signatures import EventKeys
-from services.chassis.values.clock import SystemClock
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.restore import RestoreNotSeen
 from tests.support import chassis, servers
 from tests.support.approval_desk import CHECKER, Desk, S
 from tests.support.approvals import gates_of
-from tests.support.chassis_events import emit, event_named, relaying, running, unpublished
+from tests.support.chassis_events import event_named, running
 from tests.support.event_keys import event_key, event_keys, signed
+from tests.support.restored_streams import CLOCK, SUBJECT, find_names, forget, see, tell, watching
 from tests.support.restores import restored_to_here
-
-SUBJECT = "realco.escrow.v1.HoldPlaced"
-CLOCK = SystemClock()
 
 
 @pytest.fixture
@@ -50,37 +45,6 @@ def nats_url(tmp_path):
 @pytest.fixture
 def keys(tmp_path):
     return event_keys(tmp_path)
-
-
-async def tell(database, js, *names):
-    async with relaying(database, js):
-        await emit(database, *names)
-        await chassis.until(lambda: _has_told(database))
-
-
-async def _has_told(database):
-    return await unpublished(database) == 0
-
-
-async def forget(database, js, urls, *names):
-    """These are told, and are in the database no more."""
-    async with restored_to_here(urls):
-        await tell(database, js, *names)
-
-
-async def find_names(database, js, keys, after=None):
-    """The holds of which events are missing, by the events' own numbers in the stream."""
-    async with database.begin_for_all() as tx:
-        restore = await find_restore(tx)
-    await look_through(database, js, "escrow", keys, restore, after)
-    async with database.begin_for_all() as tx:
-        found = await list_forgotten(tx, restore.incarnation)
-    messages = [await js.get_msg("ESCROW", row.stream_sequence) for row in found]
-    return [events.HoldPlaced.FromString(message.data).hold.hold_id for message in messages]
-
-
-async def see(database, js, keys, person="ops-1"):
-    return await list_and_record(database, js, "escrow", keys, CLOCK, seen_by=person)
 
 
 async def test_what_was_told_since_the_backup_is_missing_and_what_was_told_before_it_or_after_it_is_not(
@@ -179,7 +143,7 @@ async def test_a_stream_that_lost_messages_does_not_pass_for_looked_through_unti
             await see(database, js, keys)
     async with database.begin_for_all() as tx:
         assert (await find_restore(tx)).seen_by is None
-    assert await find_names(database, js, keys, after=2) == ["lost-1", "lost-2"]
+    assert await find_names(database, js, keys, Passing("ops-1", after=2)) == ["lost-1", "lost-2"]
 
 
 async def test_a_service_whose_restore_nobody_has_looked_through_has_an_alarm_that_says_how_to(
@@ -189,8 +153,7 @@ async def test_a_service_whose_restore_nobody_has_looked_through_has_an_alarm_th
     alarms: dict[str, str] = {}
     with capture_logs() as logs:
         async with running(partial(watching, database, js, keys, alarms)):
-            await chassis.until(lambda: alarms)
-            assert alarms["restore"].startswith("2 events of before are missing, no yes counts")
+            await chassis.until(lambda: alarms.get("restore", "").startswith("2 events of before are missing, no yes"))
             assert "python -m services.chassis.events.forgotten escrow --seen-by" in alarms["restore"]
             lines = await see(database, js, keys, "ops-1")
             await chassis.until(lambda: not alarms)
@@ -200,10 +163,6 @@ async def test_a_service_whose_restore_nobody_has_looked_through_has_an_alarm_th
         "restore_not_seen",
         "restore_seen",
     ]
-
-
-async def watching(database, js, keys, alarms, stop, gate=None):
-    await run_restore_watch(database, js, "escrow", keys, stop, alarms, gate or RestoreGate(), look_seconds=0.05)
 
 
 async def test_a_database_that_was_not_restored_has_nothing_to_look_through(database, js, keys):
@@ -226,7 +185,7 @@ async def test_no_yes_counts_before_somebody_has_looked_and_a_no_does(desk, js, 
     approval, other = await desk.ask(), await desk.ask(key="key-2", hold_id="hold_2")
     with acting_as(CHECKER):
         async with running(partial(watching, desk.database, js, keys, alarms := {})):
-            await chassis.until(lambda: alarms)
+            await chassis.until(lambda: "2 events" in alarms.get("restore", ""))
     read = await desk.get(approval)
     assert ("approve" in read.allowed_actions, gates_of(read, "shut")) == (False, ["RESTORED"])
     [told] = [each for each in read.explanations if each.rule == "RESTORED"]
@@ -273,7 +232,9 @@ async def test_who_looked_through_an_earlier_restore_or_wrote_so_by_sql_has_not_
     async with desk.database.begin_for_all() as tx:
         living = await read_incarnation(tx)
         await tx.execute(
-            sa.text("INSERT INTO seen_restores SELECT 'x', :living, person, 0, seen_at, seal FROM seen_restores"),
+            sa.text(
+                "INSERT INTO seen_restores SELECT 'x', :living, person, 0, 0, '{}', seen_at, seal FROM seen_restores"
+            ),
             {"living": living},
         )
     with pytest.raises(RestoreNotSeen):
@@ -287,7 +248,7 @@ async def test_however_many_rows_a_login_makes_up_before_and_after_somebody_look
         async with desk.database.begin_for_all() as tx:  # as the service's own session, with what it proves
             await tx.execute(
                 sa.text(
-                    "INSERT INTO seen_restores SELECT :name || g, i.incarnation, 'x', 0, '2000-01-01', 'x'"
+                    "INSERT INTO seen_restores SELECT :name || g, i.incarnation, 'x', 0, 0, '{}', '2000-01-01', 'x'"
                     " FROM generate_series(1, 2000) g, incarnation i"
                 ),
                 {"name": name},

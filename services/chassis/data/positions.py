@@ -9,9 +9,12 @@ the same numbers soon.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
@@ -29,6 +32,12 @@ _MINE = (_c.consumer == sa.bindparam("of_consumer"), _c.stream == sa.bindparam("
 _FIND = sa.select(handled_positions, INCARNATION.label("living")).where(*_MINE)
 # Who finds it locked has nothing to wait for: another process handles these messages.
 _TAKE = _FIND.with_for_update(of=handled_positions, skip_locked=True)
+_WAIT = _FIND.with_for_update(of=handled_positions)
+_HOLDERS = """
+SELECT pid, usename FROM pg_catalog.pg_stat_activity
+WHERE pid = ANY(pg_catalog.pg_blocking_pids($1)) ORDER BY pid LIMIT 5
+"""
+_ASK_SECONDS = 0.1
 _LIST = """
 SELECT p.*, i.incarnation::text AS living FROM public.handled_positions p CROSS JOIN public.incarnation i
 WHERE (p.consumer, p.stream) IN (SELECT * FROM unnest($1::text[], $2::text[]))
@@ -84,6 +93,21 @@ async def take_position(tx: Tx, consumer: str, stream: str, position: Position) 
         raise OutOfTurn from moved
     if found != position:
         raise OutOfTurn
+
+
+async def find_holders(database: Database, consumer: str, stream: str) -> list[str]:
+    """Who keeps the position locked now, as PostgreSQL tells whoever waits for it: `session 4711 of escrow_app`."""
+    holders: list[str] = []
+    with suppress(asyncpg.LockNotAvailableError):
+        async with database.begin_for_all() as tx:
+            mine = await tx.driver.fetchval("SELECT pg_backend_pid()")
+            waiting = asyncio.create_task(tx.execute(_WAIT, {"of_consumer": consumer, "of_stream": stream}))
+            while not holders and not waiting.done():
+                await asyncio.wait({waiting}, timeout=_ASK_SECONDS)
+                found = await database.send_for_all(_HOLDERS, mine)
+                holders = [f"session {row['pid']} of {row['usename']}" for row in found]
+            await waiting
+    return holders
 
 
 async def move_position(tx: Tx, consumer: str, stream: str, to: Position) -> Position:

@@ -6,15 +6,19 @@ would hide the rows beside it from whoever looks at them all.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_unreadable
-from services.chassis.data.seals import NotSealed, key_of, refuse_row, seals_of
+from services.chassis.data.seals import NotSealed, keep_sealed, key_of, refuse_row, seals_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
+
+_PAGE_ROWS = 1_000
 
 
 class Found(NamedTuple):
@@ -58,3 +62,26 @@ async def list_readable(tx: Tx, table: sa.Table, query: sa.Select[Any]) -> list[
         with suppress(NotSealed):
             refuse_row(seals_of(tx), table, key)
     return found.rows
+
+
+async def iterate_sealed(
+    database: Database, table: sa.Table, condition: sa.ColumnElement[bool]
+) -> AsyncIterator[list[Row]]:
+    """The rows of all organizations that are ours, a page at a time in the order of their keys, each in a transaction
+    of its own: however many somebody made up, no statement runs for long, and nobody else waits until all are checked.
+    """
+    key, last = list(table.primary_key.columns), None
+    while True:
+        query = sa.select(table).where(condition).order_by(*key).limit(_PAGE_ROWS)
+        if last is not None:
+            query = query.where(sa.tuple_(*key) > sa.tuple_(*last))
+        async with database.begin_for_all() as tx:
+            found = await find_rows(tx, table, query)
+            for each in found.unreadable:
+                with suppress(NotSealed):
+                    refuse_row(seals_of(tx), table, each)
+            ours = keep_sealed(tx, table, found.rows)
+        yield ours
+        if len(found.keys) < _PAGE_ROWS:
+            return
+        last = found.keys[-1]

@@ -88,6 +88,8 @@ CHASSIS: Table = {
     # The worker finds what a restore has forgotten, and who looks through it is at a console; requests read both.
     "forgotten_events": Rights(READ, Grant(insert=EVERY)),
     "seen_restores": Rights(READ, Grant(insert=EVERY)),
+    "seen_losses": Rights(READ, Grant(insert=EVERY)),
+    "passed_messages": Rights(NOTHING, Grant(insert=EVERY)),
     "session_proofs": read_only(),
     "test_clock": read_only(),
     # The relay reads and marks; a request only leaves its events.

@@ -75,7 +75,8 @@ incarnation = sa.Table(
 )
 
 # The events that this service told in an earlier incarnation and that the restored database does not have
-# (events/restore_watch.py), and who looked through them (events/forgotten.py). Both are only added to.
+# (events/restore_look.py); the messages of its stream that a person had it pass over; who looked through them, and of
+# each organization what they had before them (events/forgotten.py). All are only added to.
 forgotten_events = sa.Table(
     "forgotten_events",
     metadata,
@@ -99,10 +100,38 @@ seen_restores = sa.Table(
     sa.Column("incarnation", sa.Text, nullable=False),
     sa.Column("person", sa.Text, nullable=False),
     sa.Column("forgotten_count", sa.BigInteger, nullable=False),
+    sa.Column("unread_count", sa.BigInteger, nullable=False),
+    sa.Column("unread", pg.ARRAY(sa.Text), nullable=False),  # the messages that were passed over, for people to read
     sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("seal", pg.BYTEA),
 )
 seal_whole(seen_restores)
+seen_losses = sa.Table(
+    "seen_losses",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("loss_id", sa.Text, primary_key=True),  # nobody else can foretell it
+    sa.Column("incarnation", sa.Text, nullable=False),
+    sa.Column("event_types", pg.ARRAY(sa.Text), nullable=False),  # the most frequent first
+    sa.Column("event_counts", pg.ARRAY(sa.BigInteger), nullable=False),
+    sa.Column("seal", pg.BYTEA),
+)
+seal_whole(seen_losses)
+passed_messages = sa.Table(
+    "passed_messages",
+    metadata,
+    sa.Column("pass_id", sa.Text, primary_key=True),  # nobody else can foretell it
+    sa.Column("incarnation", sa.Text, nullable=False),
+    sa.Column("kid", sa.Text, nullable=False),  # empty: the stream has lost them
+    sa.Column("first_sequence", sa.BigInteger, nullable=False),
+    sa.Column("last_sequence", sa.BigInteger, nullable=False),
+    sa.Column("message_count", sa.BigInteger, nullable=False),  # none where a person decides about a key
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("passed_at", sa.TIMESTAMP(timezone=True), nullable=False),  # by the database's clock
+    sa.Column("seal", pg.BYTEA),
+    sa.Index("passed_messages_incarnation", "incarnation"),
+)
+seal_whole(passed_messages)
 
 # One row: whether the database takes a business time that is not its own, as a local instance has it. The owner alone
 # writes it: the migrator, for which CLOCK_FILE is set or not (ADR 4).

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from services.chassis.calls.keys import PublishedKeys
 from services.chassis.process.settings import ConfigurationError, read_private_file
 
 SIGNATURE = "realco-signature"
+# A key's id: its service, and the beginning of the key's own digest (`EventKey.kid`).
+_KID = re.compile(r"[a-z]+:[A-Za-z0-9_-]{16}", re.ASCII)
 
 
 class NotProven(Exception):
@@ -30,7 +33,15 @@ class NotProven(Exception):
 
 
 class KeyNotKnown(NotProven):
-    """It may be proven once the key is known with which it says to be signed."""
+    """It may be proven once the key is known with which it says to be signed.
+
+    Args:
+        kid: That key's id. Whoever writes into the stream can name one, in the form of an id.
+    """
+
+    def __init__(self, kid: str) -> None:
+        self.kid = kid
+        super().__init__("signed with an unknown key")
 
 
 class EventKey:
@@ -88,11 +99,18 @@ class EventKeys:
         key = await self._keys.find(kid)
         public = key.public_key if isinstance(key, OKPKey) else None
         if not isinstance(public, Ed25519PublicKey):
-            raise KeyNotKnown("signed with an unknown key")
+            if not is_key_id(kid):
+                raise NotProven("signed with what is no key of a service")
+            raise KeyNotKnown(kid)
         try:
             public.verify(_decoded(signature), _signed(subject, (headers or {}).get("ce-id", ""), body))
         except (InvalidSignature, binascii.Error):
             raise NotProven("wrong signature") from None
+
+
+def is_key_id(kid: str) -> bool:
+    """Whether it has the form of one: no service ever signed with another."""
+    return _KID.fullmatch(kid) is not None
 
 
 def _signed(subject: str, event_id: str, body: bytes) -> bytes:

@@ -238,7 +238,19 @@ class Heard(NamedTuple):
 
 
 class Gap(Exception):
-    """The stream does not have the next message, and has later ones."""
+    """The stream does not have the next message, and has later ones.
+
+    Args:
+        through: The last one that it does not have; None where nobody can say which these are.
+    """
+
+    def __init__(self, why: str, through: int | None = None) -> None:
+        self.through = through
+        super().__init__(why)
+
+
+class Replaced(Gap):
+    """The stream was put back: it has another message under the number that was read last."""
 
 
 class Reader:
@@ -298,13 +310,13 @@ class Reader:
                     foreign = str(headers.get(_STREAM))
                     continue
                 if known and sequence == after and headers[_STORED_AT] != stored_at:
-                    raise Gap(f"has another message {after} than the one that was handled")
+                    raise Replaced(f"has another message {after} than the one that was handled")
                 if sequence <= after + len(found):
                     continue
                 if sequence > after + len(found) + 1:
                     if found:  # it is told when it is the next
                         return found
-                    raise Gap(f"lacks what comes after {after}, up to {sequence - 1}")
+                    raise Gap(f"lacks what comes after {after}, up to {sequence - 1}", sequence - 1)
                 following, stored = int(headers[_FOLLOWING]), headers[_STORED_AT]
                 found.append(Heard(sequence, following, stored, headers[_SUBJECT], headers, answer.data))
 

@@ -17,6 +17,23 @@ from services.chassis.values.times import write_time
 RESTORED_DAYS = 30
 KINDS_TOLD_MAX = 20
 RULE = "RESTORED"
+# In the place of a key's id: every key that is not known.
+ANY_KEY = "any"
+_LINES_MAX = 20
+
+
+class Unread(NamedTuple):
+    """Messages of before that nobody looked at, since a person passed over them.
+
+    Args:
+        kid: The key that they say to be signed with, which is not known, or ANY_KEY; empty: the stream has them no
+            more.
+        person: Who passed over them.
+    """
+
+    kid: str
+    person: str
+    message_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +43,7 @@ class Restore:
     Args:
         is_recent: It was less than RESTORED_DAYS ago, by the database's clock.
         seen_by: Who said first that they had looked through what it forgot, and when.
+        unread: The messages that were not looked at, as `spell_unread` tells them; and how many they are.
     """
 
     incarnation: str
@@ -33,6 +51,8 @@ class Restore:
     is_recent: bool
     seen_by: str | None = None
     seen_at: datetime | None = None
+    unread: tuple[str, ...] = ()
+    unread_count: int = 0
 
     @property
     def is_seen(self) -> bool:
@@ -82,6 +102,9 @@ def explain_restore(restore: Restore, forgotten: Sequence[tuple[str, int]]) -> E
     """
     count = sum(number for _, number in forgotten)
     what = f"{spell_count(count)} not in them" if count else "no event of before is known to be missing"
+    if restore.unread_count:
+        was = "message of before was" if restore.unread_count == 1 else "messages of before were"
+        what += f"; {restore.unread_count:,} {was} not looked at ({'; '.join(restore.unread[:2])})"
     seen = (
         f"{quote(restore.seen_by)} looked through what is missing"
         if restore.seen_by
@@ -91,6 +114,7 @@ def explain_restore(restore: Restore, forgotten: Sequence[tuple[str, int]]) -> E
     if rest := forgotten[KINDS_TOLD_MAX:]:
         told.append((f"{len(rest)} other kinds", f"{sum(number for _, number in rest):,}"))
     operands = [("restored", write_time(restore.begun_at)), *told]
+    operands += [("not looked at", line) for line in restore.unread]
     if restore.seen_by is not None and restore.seen_at is not None:
         operands += [("looked through by", restore.seen_by), ("looked through at", write_time(restore.seen_at))]
     return Explanation(
@@ -104,6 +128,23 @@ def explain_restore(restore: Restore, forgotten: Sequence[tuple[str, int]]) -> E
 def spell_count(count: int) -> str:
     """Of events that a restore forgot, to begin a sentence: `2 events of before are`."""
     return f"{count:,} {'event of before is' if count == 1 else 'events of before are'}"
+
+
+def spell_unread(unread: Sequence[Unread]) -> list[str]:
+    """A line for each reason and person, the most messages first, and one for the rest."""
+    counts: dict[tuple[str, str], int] = {}
+    for kid, person, count in unread:
+        counts[kid, person] = counts.get((kid, person), 0) + count
+    most = sorted(((count, *why) for why, count in counts.items() if count), reverse=True)
+    lines = [f"{count:,} {_name_reason(kid)}, passed over by {quote(person)}" for count, kid, person in most]
+    rest = sum(count for count, *_ in most[_LINES_MAX:])
+    return [*lines[:_LINES_MAX], *([f"{rest:,} others"] if rest else [])]
+
+
+def _name_reason(kid: str) -> str:
+    if not kid:
+        return "that the stream has lost"
+    return "of keys that were not known" if kid == ANY_KEY else f"of a key that was not known ({kid})"
 
 
 def name_event(event_type: str) -> str:
