@@ -9,6 +9,7 @@ from realco.compliance.v1 import compliance_pb2, parties_pb2, persons_pb2
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.seals import NotSealed
+from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.chassis.values.ids import new_id
 from services.chassis.values.second_person import BeneficiaryIsChecker
 from tests.support import servers
@@ -223,6 +224,16 @@ async def test_sessions_that_sql_ended_go_on(compliance):
         ended = await compliance.parties.EndSessions(request, None)
     await forge("seal FROM ended_sessions ORDER BY ended_at DESC LIMIT 1")
     assert await read_end() == ended.end_time
+    for _ in range(120):  # more than are read at once
+        await forge("'made up'")
+    assert await read_end() == ended.end_time
+    request = parties_pb2.EndSessionsRequest(idempotency_key="ended-anew", person_id="ann")
+    with acting_as(MAKER):
+        ended_anew = await compliance.parties.EndSessions(request, None)
+    counted = ROWS_NOT_SEALED.labels("ended_sessions")._value.get()
+    assert await read_end() == ended_anew.end_time
+    refused = ROWS_NOT_SEALED.labels("ended_sessions")._value.get() - counted
+    assert refused < 100, "no more than a page is read once they are ended anew"
 
 
 async def test_a_key_that_sql_altered_while_its_holders_sessions_end_works_no_more_once_it_is_put_right(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -218,21 +218,38 @@ async def insert_end_of_sessions(tx: Tx, person_id: str, ended_at: datetime, now
     await outbox.enqueue(tx, events.SessionsEnded(person_id=person_id, end_time=to_timestamp(ended_at)), now=now)
 
 
-async def list_ends_of_sessions(source: Source, person_id: str) -> list[Row]:
-    """When, and by whom, the person's sessions were ended; the latest first. A row that is not ours ends none."""
-    return keep_sealed(source, ended_sessions, await fetch_rows(source, _ENDS, person_id=person_id))
+async def find_end_by_whom(source: Source, person_id: str) -> Row | None:
+    """When, and by whom, the person's sessions were last ended. A row that is not ours ends none.
+
+    No more rows are read than stand before the last that is ours, a page at a time: however many somebody made up,
+    nobody else waits until all are checked, and once the sessions are ended anew none of them is read any more.
+    """
+    before = _NEVER
+    while rows := await fetch_rows(source, _ENDS, person_id=person_id, before=before):
+        if ours := keep_sealed(source, ended_sessions, rows):
+            return ours[0]
+        before = rows[-1].ended_at
+    return None
 
 
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+_PAGE_ROWS = 100
 _ENDS = Read(
     sa.select(ended_sessions)
-    .where(is_mine(ended_sessions), ended_sessions.c.person_id == sa.bindparam("person_id"))
+    .where(
+        is_mine(ended_sessions),
+        ended_sessions.c.person_id == sa.bindparam("person_id"),
+        ended_sessions.c.ended_at < sa.bindparam("before", type_=ended_sessions.c.ended_at.type),
+    )
     .order_by(ended_sessions.c.ended_at.desc())
+    .limit(_PAGE_ROWS)
 )
 
 
 async def find_end_of_sessions(source: Source, person_id: str) -> datetime | None:
     """When the person's sessions were last ended."""
-    return next((row.ended_at for row in await list_ends_of_sessions(source, person_id)), None)
+    found = await find_end_by_whom(source, person_id)
+    return None if found is None else found.ended_at
 
 
 async def find_person(tx: Tx, party_id: str, person_id: str) -> PartyPerson | None:
