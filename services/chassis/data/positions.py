@@ -32,6 +32,8 @@ _MINE = (_c.consumer == sa.bindparam("of_consumer"), _c.stream == sa.bindparam("
 _FIND = sa.select(handled_positions, INCARNATION.label("living")).where(*_MINE)
 # Who finds it locked has nothing to wait for: another process handles these messages.
 _TAKE = _FIND.with_for_update(of=handled_positions, skip_locked=True)
+# How a statement ends that waits for a lock: also where each who keeps it hands it on before the wait is over.
+KEPT_LOCKED = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 _WAIT = _FIND.with_for_update(of=handled_positions)
 _HOLDERS = """
 SELECT pid, usename FROM pg_catalog.pg_stat_activity
@@ -98,7 +100,7 @@ async def take_position(tx: Tx, consumer: str, stream: str, position: Position) 
 async def find_holders(database: Database, consumer: str, stream: str) -> list[str]:
     """Who keeps the position locked now, as PostgreSQL tells whoever waits for it: `session 4711 of escrow_app`."""
     holders: list[str] = []
-    with suppress(asyncpg.LockNotAvailableError):
+    with suppress(*KEPT_LOCKED):
         async with database.begin_for_all() as tx:
             mine = await tx.driver.fetchval("SELECT pg_backend_pid()")
             waiting = asyncio.create_task(tx.execute(_WAIT, {"of_consumer": consumer, "of_stream": stream}))

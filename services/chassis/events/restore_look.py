@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import asyncpg
 import nats.errors
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
@@ -34,6 +33,7 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.passed_messages import Passed, find_passed, name_key, note_passed
 from services.chassis.data.positions import (
+    KEPT_LOCKED,
     OutOfTurn,
     begin_position,
     find_holders,
@@ -170,7 +170,7 @@ class _Look:
             return found
         except NotSealed as moved:
             await self._begin_anew(str(moved))
-        except asyncpg.LockNotAvailableError:
+        except KEPT_LOCKED:
             pass
         return None
 
@@ -188,7 +188,7 @@ class _Look:
         try:
             async with self._database.begin_for_all() as tx:
                 await set_position(tx, CONSUMER, self._stream, self._created, max(0, self._first - 1), frozenset())
-        except asyncpg.LockNotAvailableError:
+        except KEPT_LOCKED:
             return False
         self._has_begun_anew = True
         log.warning("stream_looked_through_anew", stream=self._stream, why=why)
