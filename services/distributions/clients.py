@@ -28,6 +28,7 @@ from realco.escrow.v1 import (
 from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import contributions_pb2, contributions_pb2_grpc, payouts_pb2, payouts_pb2_grpc
+from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.approvals.messages import read_preview
 from services.chassis.approvals.notary import Notary
@@ -60,6 +61,12 @@ class Escrow(Protocol):
         self, escrow_account_id: str, kinds: Sequence[journal_pb2.LedgerAccount.Kind]
     ) -> Sequence[journal_pb2.LedgerAccountBalance]:
         """What the book has on every ledger account of these kinds."""
+        ...
+
+    async def list_journal_entries(
+        self, escrow_account_id: str, page_token: str, page_size: int
+    ) -> journal_pb2.ListJournalEntriesResponse:
+        """A page of the journal, from its first entry on."""
         ...
 
     async def list_subscription_holds(
@@ -193,6 +200,14 @@ class EscrowClient:
             if not page.next_page_token:
                 return found
             request.page_token = page.next_page_token
+
+    async def list_journal_entries(
+        self, escrow_account_id: str, page_token: str, page_size: int
+    ) -> journal_pb2.ListJournalEntriesResponse:
+        request = journal_pb2.ListJournalEntriesRequest(
+            escrow_account_id=escrow_account_id, order=Sort.OLDEST_FIRST, page_size=page_size, page_token=page_token
+        )
+        return await ask(self._journal.ListJournalEntries, request)
 
     async def list_subscription_holds(
         self, escrow_account_id: str, party_ids: Sequence[str]

@@ -67,5 +67,12 @@ RIGHTS: Table = {
             *_VERSION,
         ),
     ),
+    "counted_journals": both(
+        insert=EVERY,
+        update=(
+            *("incarnation", "journal_sequence", "legs_counted", "told_incarnation", "told_sequence"),
+            *("past_incarnations", "waits_since", "version", "seal", *LEASE),
+        ),
+    ),
     "sagas": both(insert=EVERY, update=("last_error", *LEASE)),
 }

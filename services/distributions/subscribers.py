@@ -20,17 +20,12 @@ from services.distributions.commands.raises.contributions import (
     is_of_disputed_contribution,
     record_contribution,
     record_entries,
-    sum_contributions,
 )
 from services.distributions.domain.states import PayoutStatus
 
 
 async def record_posted_entries(tx: Tx, event: escrow_events.JournalEntriesPosted, delivery: Delivery) -> None:
-    await record_entries(tx, event.escrow_account_id, event.journal_entries, delivery.now)
-
-
-def _moves_contributions(event: escrow_events.JournalEntriesPosted) -> bool:
-    return bool(sum_contributions(event.journal_entries))
+    await record_entries(tx, event, delivery.now)
 
 
 def _make_handler(payout_status: PayoutStatus) -> Handler:
@@ -64,7 +59,6 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
         "distributions-on-escrow",
         {escrow_events.JournalEntriesPosted: record_posted_entries},
         is_about_money=True,
-        concerns={escrow_events.JournalEntriesPosted: _moves_contributions},
     ),
     Subscription(
         "distributions-on-transactions",

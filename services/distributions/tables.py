@@ -366,6 +366,32 @@ sagas = sa.Table(
     ),
 )
 
+# How far the journal of each escrow account is counted that an offering uses: in which life of escrow's database, and
+# up to which entry. One that waits to be counted anew is work.
+counted_journals = sa.Table(
+    "counted_journals",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("escrow_account_id", sa.Text, primary_key=True),
+    text("incarnation"),
+    sa.Column("journal_sequence", sa.BigInteger, nullable=False),
+    sa.Column("legs_counted", sa.Integer, nullable=False),  # of the entry after it
+    text("told_incarnation"),
+    sa.Column("told_sequence", sa.BigInteger, nullable=False),  # while it waits
+    json("past_incarnations"),
+    time("waits_since", null=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    *lease_columns(),
+    seal(),
+    sa.Index("counted_journals_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+    # Nobody has one wait for ever by taking away when it is due.
+    sa.CheckConstraint("(waits_since IS NULL) = (due_at IS NULL)", name="counted_journals_waits"),
+    info=sealed(
+        *("org_id", "escrow_account_id", "incarnation", "journal_sequence", "legs_counted"),
+        *("told_incarnation", "told_sequence", "past_incarnations", "waits_since", "version"),
+    ),
+)
+
 # Of these a seal covers the whole row.
 for _table in (offerings, investments, contributions, distributions, allocations, payouts):
     seal_whole(_table)

@@ -303,3 +303,22 @@ async def test_only_the_services_the_contract_names_are_answered(book: MemoryBoo
     with acting_as(callers.admin), capture_logs() as logged, pytest.raises(Bug):
         await stranger.batch_book_payouts([payout(await book.open(), "DISTRIBUTION", 1)])
     assert logged[-1]["reason"] == "PERMISSION_DENIED"
+
+
+async def test_a_journal_is_listed_from_its_first_entry_on_with_the_life_it_is_of(
+    book: MemoryBook | RealBook, callers: Callers
+) -> None:
+    account = await book.open()
+    for minor in (1, 2, 3):
+        await book.fund(account, "distributable", minor)
+    pages: list[Any] = []
+    for _ in range(2):
+        token = pages[-1].next_page_token if pages else ""
+        pages.append(await callers.ask("list_journal_entries", account, token, 2))
+    entries = [entry for page in pages for entry in page.journal_entries]
+    assert [entry.journal_sequence for entry in entries] == [1, 2, 3]
+    assert [legs_of(entry) for entry in entries] == [[("cash", each), ("distributable", -each)] for each in (1, 2, 3)]
+    assert {entry.by_hand for entry in entries} == {True}
+    assert pages[-1].next_page_token == ""
+    assert len({page.incarnation for page in pages}) == 1
+    assert len(pages[0].incarnation) == 36

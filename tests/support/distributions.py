@@ -44,10 +44,11 @@ from services.distributions.approvals import build_approvals
 from services.distributions.clients import ComplianceClient, EscrowClient, Peers, TransactionsClient
 from services.distributions.dependencies import Dependencies
 from services.distributions.jobs import build_jobs
-from services.distributions.tables import sagas
+from services.distributions.tables import counted_journals, sagas
 from tests.support.money import usd
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.escrow import MemoryEscrow
+from tests.support.peers.journals import InOrder
 from tests.support.peers.transactions import MemoryTransactions, Txn, complete_payout
 from tests.support.peers.wire import Wire
 from tests.support.persons import Persons
@@ -73,21 +74,22 @@ def _name_key(request: Any) -> None:
 
 
 class DistributionsHarness:
-    """The service without gRPC: its servicers, jobs and subscribers over one database, and memory peers around it."""
+    """The service without gRPC over one database, and memory peers around it; or a `book` in place of escrow's."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *book: object) -> None:
         self.database = database
         self.clock = FakeClock(START)
         self.wire = Wire("distributions")
         self.escrow = MemoryEscrow()
+        self.in_order = InOrder(self.escrow)
         self.transactions = MemoryTransactions()
         self.compliance = MemoryCompliance()
         peers = Peers(
-            EscrowClient(self.wire.open_channel(self.escrow)),
+            EscrowClient(self.wire.open_channel(*(book or [self.escrow]))),
             TransactionsClient(self.wire.open_channel(self.transactions)),
             ComplianceClient(self.wire.open_channel(self.compliance)),
         )
-        dependencies = Dependencies(database=database, clock=self.clock, peers=peers)
+        self.dependencies = dependencies = Dependencies(database=database, clock=self.clock, peers=peers)
         self.workflow = approvals = build_approvals(dependencies)
         self.persons = Persons()
         self.offerings = OfferingsServicer(dependencies, approvals)
@@ -151,7 +153,7 @@ class DistributionsHarness:
 
     async def deliver(self, *events: Message) -> None:
         """Hands each event to its handler as the consumer does, in one transaction each."""
-        for event in events:
+        for event in self.in_order.list_with_earlier(*events):
             delivery = Delivery(self.clock.now())
             with acting_as(service_principal("distributions", ORG, "service:peer")):
                 async with self.database.begin() as tx:
@@ -171,8 +173,9 @@ class DistributionsHarness:
     async def make_due(self) -> None:
         """Every lease runs out and every pause ends, by the database's clock."""
         async with self.database.begin_for_all() as tx:
-            due = sa.update(sagas).where(sagas.c.due_at.is_not(None))
-            await tx.execute(due.values(due_at=sa.func.clock_timestamp()))
+            for table in (sagas, counted_journals):
+                due = sa.update(table).where(table.c.due_at.is_not(None))
+                await tx.execute(due.values(due_at=sa.func.clock_timestamp()))
 
     async def told(self, event: type[M]) -> list[M]:
         """The events of this type in the outbox, in order."""
@@ -298,10 +301,7 @@ class DistributionsHarness:
         return await self.call(self.offerings.ResendProceeds, request, person)
 
     async def resend_refund(self, investment: opb.Investment, *who: str) -> opb.Investment:
-        """
-        Args:
-            who: The person and the role, if not an admin.
-        """
+        """`who`: the person and the role, if not an admin."""
         request = opb.ResendRefundRequest(investment_id=investment.investment_id)
         return await self.call(self.investments.ResendRefund, request, *who)
 

@@ -82,6 +82,7 @@ FORMS = {
     "compliance_checks": ["a9eaefe58a76d4e3"],
     "contributions": ["a893218a5a0cca61"],
     "dead_letters": ["1d876d393dacf7cb"],
+    "counted_journals": ["5075d006571c2554"],
     "distributions": ["af8fe03dbf205790"],
     "event_cursors": ["d47782b486f75778"],
     "ended_sessions": ["23656ac2bedc0ef2"],

@@ -53,6 +53,7 @@ READY = ClosingFacts(
     provider_fees_minor=0,
     escrow_status="ACTIVE",
     escrow_balanced=True,
+    is_counted=True,
 )
 
 
@@ -116,6 +117,8 @@ REG_D = replace(READY, exemption=Exemption.REG_D_506B)
         ("ESCROW_BALANCED", READY, True),
         ("ESCROW_BALANCED", replace(READY, escrow_balanced=False), False),
         ("ESCROW_BALANCED", replace(READY, escrow_balanced=None), False),
+        ("BOOK_COUNTED", READY, True),
+        ("BOOK_COUNTED", replace(READY, is_counted=False), False),
     ],
 )
 def test_a_gate_opens_at_its_edge_and_not_before(name, facts, passed):

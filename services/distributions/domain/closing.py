@@ -40,6 +40,7 @@ class GateName(Enum):
     PROVIDER_FEES_COVERED = "PROVIDER_FEES_COVERED"
     ESCROW_ACTIVE = "ESCROW_ACTIVE"
     ESCROW_BALANCED = "ESCROW_BALANCED"
+    BOOK_COUNTED = "BOOK_COUNTED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class ClosingFacts:
     provider_fees_minor: int | None  # what payment providers kept of what came in, and nobody has paid in since
     escrow_status: str | None
     escrow_balanced: bool | None  # by its trial balance
+    is_counted: bool  # what its journal says of contributions, and not being counted anew
     early_close: EarlyClose | None = None
 
 
@@ -117,6 +119,7 @@ def build_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
         _build_fees_gate(facts),
         _build_escrow_status_gate(facts),
         _build_balance_gate(facts),
+        _build_count_gate(facts),
     )
 
 
@@ -295,6 +298,13 @@ def _build_balance_gate(facts: ClosingFacts) -> Gate:
     else:
         statement = f"The escrow account {'balances' if facts.escrow_balanced else 'does not balance'}."
     return _build_gate(GateName.ESCROW_BALANCED, facts.escrow_balanced is True, statement, HOUSE_RULE)
+
+
+def _build_count_gate(facts: ClosingFacts) -> Gate:
+    statement = "What escrow has booked of contributions is counted."
+    if not facts.is_counted:
+        statement = "What escrow has booked of contributions is being counted anew."
+    return _build_gate(GateName.BOOK_COUNTED, facts.is_counted, statement, HOUSE_RULE)
 
 
 def _build_parties_gate(name: GateName, party_ids: Sequence[str], what: str, nobody: str) -> Gate:

@@ -125,6 +125,21 @@ class Investment:
         return self.at_risk_minor == 0
 
 
+def forget_booked(investment: Investment) -> Investment:
+    """The investment as if the book had said nothing of it yet."""
+    return replace(
+        investment,
+        funded_minor=0,
+        at_risk_minor=0,
+        receivable_minor=0,
+        made_up_minor=0,
+        unapplied_minor=0,
+        unapplied_made_up_minor=0,
+        refunded_minor=0,
+        has_entries_by_hand=False,
+    )
+
+
 def share_shortfalls(investments: Sequence[Investment]) -> list[Investment]:
     """Where entries took more of an investment than it had, its party's others in the offering make up for it.
 

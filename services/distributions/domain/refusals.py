@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from services.chassis.values.errors import DomainError, Kind, NotFound
+from datetime import datetime
+
+from services.chassis.values.errors import DomainError, Kind, NotFound, Unavailable
 
 
 class OfferingNotFound(NotFound):
@@ -80,6 +82,16 @@ class ClosingGatesNotMet(DomainError):
 
     kind = Kind.FAILED_PRECONDITION
     reason = "CLOSING_GATES_NOT_MET"
+
+
+class OfferingNotCounted(Unavailable):
+    """Its sums of what was contributed are worked out anew. Once they are, the same request counts."""
+
+    reason = "OFFERING_NOT_COUNTED"
+    retry_after_seconds = 5
+
+    def __init__(self, since: datetime) -> None:
+        super().__init__("What was contributed to the offering is being counted anew: ask again.", wait_time=since)
 
 
 class CancellationWindowOver(DomainError):

@@ -19,6 +19,7 @@ from services.distributions.domain import closing
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.messages import to_closing_gates
+from services.distributions.store.counted_journals import find_counted
 from services.distributions.store.investments import list_investments_of
 from services.distributions.store.offerings import require_offering
 
@@ -106,6 +107,7 @@ async def get_closing_gates(
 async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: datetime) -> tuple[closing.Gate, ...]:
     early = offering.early_close_noticed_on
     live = await list_live(tx, offering.offering_id)
+    counted = await find_counted(tx, offering.escrow_account_id)
     facts = closing.ClosingFacts(
         exemption=offering.exemption,
         currency=offering.currency,
@@ -122,6 +124,7 @@ async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: dat
         provider_fees_minor=peer_facts.provider_fees_minor,
         escrow_status=peer_facts.escrow_status,
         escrow_balanced=peer_facts.escrow_balanced,
+        is_counted=counted is None or not counted.waits,
         early_close=closing.EarlyClose(offering.deadline_at, early) if early is not None else None,
     )
     return closing.build_gates(facts, now)

@@ -12,7 +12,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.data.transaction import Tx
-from services.distributions.tables import contributions
+from services.distributions.tables import contributions, investments
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,19 @@ class Contribution:
 
 async def lock_contributions(tx: Tx, transaction_ids: Collection[str]) -> dict[str, Contribution]:
     """Those of the transactions that are known to be contributions, by transaction. Raises: NotSealed."""
-    if not transaction_ids:
-        return {}
-    query = sa.select(contributions).where(is_mine(contributions), contributions.c.transaction_id.in_(transaction_ids))
+    return await _lock(tx, contributions.c.transaction_id.in_(transaction_ids)) if transaction_ids else {}
+
+
+async def lock_contributions_of(tx: Tx, offering_id: str) -> dict[str, Contribution]:
+    """All to investments of the offering, by transaction. Raises: NotSealed."""
+    of_offering = sa.select(investments.c.investment_id).where(
+        is_mine(investments), investments.c.offering_id == offering_id
+    )
+    return await _lock(tx, contributions.c.investment_id.in_(of_offering))
+
+
+async def _lock(tx: Tx, condition: sa.ColumnElement[bool]) -> dict[str, Contribution]:
+    query = sa.select(contributions).where(is_mine(contributions), condition)
     rows = await tx.execute(query.order_by(contributions.c.transaction_id).with_for_update(key_share=True))
     found = (
         Contribution(*(getattr(row, each.name) for each in _FIELDS)) for row in check_rows(tx, contributions, rows)

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
 
+from services.chassis.data.incarnation import INCARNATION
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Reader, Source, fetch_row
@@ -53,7 +54,8 @@ async def list_escrow_accounts(
 
 
 async def require_account_row(source: Source, escrow_account_id: str) -> Any:
-    """The row of an escrow account of the caller's organization: what is booked in it stands there besides.
+    """The row of an escrow account of the caller's organization: what is booked in it stands there besides, and the
+    incarnation of the database that it is read from.
 
     Raises:
         EscrowAccountNotFound: there is none.
@@ -66,7 +68,7 @@ async def require_account_row(source: Source, escrow_account_id: str) -> Any:
 
 
 _ACCOUNT = Read(
-    sa.select(escrow_accounts).where(
+    sa.select(escrow_accounts, INCARNATION.label("incarnation")).where(
         is_mine(escrow_accounts), escrow_accounts.c.escrow_account_id == sa.bindparam("escrow_account_id")
     )
 )

@@ -155,6 +155,7 @@ async def list_journal_entries(
         journal_entries=[messages.to_booked_journal_entry(row, legs[row.journal_sequence], account) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
+        incarnation=account.incarnation,
     )
 
 

@@ -39,23 +39,23 @@ from services.escrow.domain.types import require_type
 from services.escrow.messages import read_ledger_account
 from services.escrow.queries.previews import answer_movement_preview, answer_preview, read_movings
 from tests.support.ledger_accounts import ledger_account
+from tests.support.peers.journals import MemoryJournals
 from tests.support.peers.set_offs import answer_set_offs, build_debt, build_leg, find_source, plan_set_off
 
 _Type, _Leg = journal_pb.JournalEntry, journal_pb.LedgerEntry
 
 
-class MemoryEscrow:
+class MemoryEscrow(MemoryJournals):
     """Ledger accounts are written as everywhere in tests: `cash`, `payable:inv-001`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.accounts: dict[str, accounts_pb.EscrowAccount] = {}
-        self.book: Counter[tuple[str, str]] = Counter()  # (escrow account, ledger account) -> credit less debit
         self.holds: dict[str, holds_pb.Hold] = {}  # the open ones
         self.submitted: list[str] = []  # the keys of the payouts whose money was taken
         self.balanced = True
         self.committed: dict[str, set[str]] = {}  # escrow account -> who has committed to its offering
         self.set_offs: dict[str, tuple[int, JournalEntriesPosted]] = {}  # by key: how much, and what tells of it
-        self._entries: dict[str, list[tuple[journal_pb.JournalEntry, list[Leg]]]] = defaultdict(list)
         # By escrow account and transaction; of what is of none, under nothing.
         self._booked: dict[tuple[str, str], list[Leg]] = defaultdict(list)
         self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb.JournalEntry | DomainError]] = {}
@@ -76,7 +76,7 @@ class MemoryEscrow:
     ) -> JournalEntriesPosted:
         """Books one entry of two legs, whatever stands there; the event that tells of it."""
         entry = self._book(escrow_account_id, entry_type, [(debit, -minor), (credit, minor)], context)
-        return JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=[entry])
+        return self.tell(escrow_account_id, entry)
 
     def hold(self, escrow_account_id: str, name: str, minor: int) -> str:
         """The id of a new hold on a ledger account."""
@@ -261,7 +261,7 @@ class MemoryEscrow:
             return 0
         made = plan_set_off(item, minor, self._entries[escrow_account_id])
         entries = [self._book(escrow_account_id, _Type.SET_OFF, legs, context) for legs, context in made]
-        told = JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=entries)
+        told = self.tell(escrow_account_id, *entries)
         self.set_offs[item.idempotency_key] = minor, told
         return minor
 
@@ -370,6 +370,7 @@ class MemoryEscrow:
         entry = journal_pb.JournalEntry(
             journal_entry_id=new_id("je"),
             escrow_account_id=escrow_account_id,
+            journal_sequence=len(self._entries[escrow_account_id]) + 1,
             type=entry_type,
             by_hand=is_by_hand(EntryType(_Type.Type.Name(entry_type)), context.get("transaction_id"), "admin-1"),
             leg_count=len(legs),

@@ -25,6 +25,7 @@ from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
+from services.distributions.store.counted_journals import check_counted
 from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.investments import lock_investment_rows
 from services.distributions.store.offerings import save_offering
@@ -43,6 +44,7 @@ async def declare_distribution(saga: Saga, dependencies: Dependencies) -> bool:
         offering, distribution = await lock_distribution(tx, saga.subject_id)
         if distribution.status is not DistributionStatus.QUEUED or distribution.execution_saga_id != saga.saga_id:
             return False
+        await check_counted(tx, offering.escrow_account_id)
         request = await _build_request(tx, offering, distribution)
     peers = dependencies.peers
     ordering = peers.escrow.declare_distribution(request)

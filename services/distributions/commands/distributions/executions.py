@@ -32,6 +32,7 @@ from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import DistributionStatus
 from services.distributions.store.allocations import list_allocations_of, sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
+from services.distributions.store.counted_journals import check_counted
 from services.distributions.store.distributions import (
     find_being_declared,
     lock_distribution,
@@ -108,12 +109,14 @@ async def execute_distribution(
     What escrow would refuse is refused here while nothing has changed: a declaration that escrow refuses fails the
     distribution for good, and two persons begin again.
 
-    Raises, among what its checks do: RestoreNotSeen: what was executed since the backup may have outdated it.
+    Raises, among what its checks do: RestoreNotSeen: what was executed since the backup may have outdated it;
+        OfferingNotCounted.
     """
     await check_restore_seen(tx)
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     check_may_execute(offering, distribution, now)
+    await check_counted(tx, offering.escrow_account_id)
     await _check_approved_content(tx, offering, distribution)
     in_progress = await find_being_declared(tx, offering.offering_id)
     if in_progress is not None:

@@ -26,6 +26,7 @@ from services.distributions.domain.distribution import Allocation, count_set_off
 from services.distributions.domain.payout import DESCRIPTIONS, Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.allocations import lock_allocations
+from services.distributions.store.counted_journals import check_counted
 from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, save_distribution
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, list_requested, lock_payouts
@@ -49,11 +50,14 @@ async def request_payouts(saga: Saga, dependencies: Dependencies) -> None:
 
     Where what payees owe is set off, escrow is asked first how much that is: the next step asks for the rest.
 
-    Raises DomainError where the outcome is unknown: the same batch is asked for again.
+    Raises DomainError where the outcome is unknown, or while the offering's contributions are counted anew: the same
+    batch is asked for again.
     """
     database = dependencies.database
     async with database.begin() as tx:
         requested = await list_requested(tx, saga.saga_id)
+        if requested:
+            await check_counted(tx, requested[0].escrow_account_id)
     if waiting := [payout for payout in requested if payout.awaits_set_off]:
         await set_off_receivables(saga, dependencies, waiting)
         return

@@ -35,6 +35,7 @@ from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.approvals import RESEND_REFUND, read_shown_minor
+from services.distributions.store.counted_journals import check_counted
 from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import lock_offering, save_offering
@@ -99,6 +100,7 @@ async def resend_refund(
     offering, investment = await lock_reachable(tx, request.investment_id)
     check_etag(request.etag, investment.etag)
     check_may_resend_refund(investment)
+    await check_counted(tx, offering.escrow_account_id)
     to = request.bank_account_id or None
     destination.check(to, investment.party_id, field="bank_account_id")
     ids = [investment.investment_id]

@@ -20,6 +20,7 @@ from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import OfferingStatus
 from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
+from services.distributions.store.counted_journals import check_counted
 from services.distributions.store.investments import lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.sagas import insert_saga
@@ -33,6 +34,7 @@ async def close_offering(
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_close(offering)
+    await check_counted(tx, offering.escrow_account_id)
     to = request.proceeds_bank_account_id or None
     destination.check(to, offering.sponsor_party_id, field="proceeds_bank_account_id")
     await cancel_closings(tx, offering.offering_id, now)

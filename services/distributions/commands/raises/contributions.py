@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
+from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import events_pb2 as transactions_events
 from realco.transactions.v1 import transactions_pb2 as transactions
@@ -16,14 +17,18 @@ from realco.type.v1.money_pb2 import Money
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
+from services.chassis.values.invariant import require_present
 from services.distributions.commands.mandates import mandate_of_service
+from services.distributions.commands.raises.journals import follow_journal
 from services.distributions.commands.raises.refunds import pay_due_refunds
+from services.distributions.domain.counted_journal import CountedJournal
 from services.distributions.domain.investment import Investment, share_shortfalls
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.sagas import SagaKind
 from services.distributions.store.contributions import Contribution, lock_contributions, save_contributions
+from services.distributions.store.counted_journals import lock_counted, save_counted
 from services.distributions.store.investments import INVESTMENTS, lock_investments_of_parties, save_investments
-from services.distributions.store.offerings import OFFERINGS, lock_offering_of, save_offering
+from services.distributions.store.offerings import OFFERINGS, find_offering_of, lock_offering_of, save_offering
 from services.distributions.store.sagas import insert_saga
 
 _ENTRY, _LEG = journal_pb2.JournalEntry, journal_pb2.LedgerEntry
@@ -48,24 +53,64 @@ class Booked:
     by_hand: int = 0  # of what was funded: posted by persons
 
 
-async def record_entries(
-    tx: Tx, escrow_account_id: str, entries: Sequence[journal_pb2.JournalEntry], now: datetime
+async def record_entries(tx: Tx, event: escrow_events.JournalEntriesPosted, now: datetime) -> None:
+    """Counts what journal entries say about contributions, each once; or has all of the journal counted anew."""
+    escrow_account_id = event.escrow_account_id
+    counted = await lock_counted(tx, escrow_account_id)
+    if counted is None:
+        if await find_offering_of(tx, escrow_account_id) is None:
+            if sum_contributions(event.journal_entries):
+                log.warning("entries_of_no_offering", escrow_account_id=escrow_account_id)
+            return
+        counted = CountedJournal(escrow_account_id=escrow_account_id, incarnation=event.meta.incarnation)
+    entries, after = follow_journal(counted, event.meta.incarnation, event.journal_entries, now)
+    if after != counted:
+        await save_counted(tx, after)
+    if named := sum_contributions(entries):
+        await _count_entries(tx, escrow_account_id, entries, {party_id for _, party_id in named}, named.keys(), now)
+
+
+async def _count_entries(
+    tx: Tx,
+    escrow_account_id: str,
+    entries: Sequence[journal_pb2.JournalEntry],
+    party_ids: Collection[str],
+    named: Collection[tuple[str, str]],
+    now: datetime,
 ) -> None:
-    """Counts what journal entries say about contributions."""
-    named = sum_contributions(entries)
-    if not named:
-        return
+    """
+    Args:
+        named: Of each investment that an entry names, and whose money it is.
+    """
     offering = await lock_offering_of(tx, escrow_account_id)
-    if offering is None:
-        log.warning("entries_of_no_offering", escrow_account_id=escrow_account_id)
-        return
-    held = await lock_investments_of_parties(tx, offering.offering_id, {party_id for _, party_id in named})
-    if not named.keys() <= {(each.investment_id, each.party_id) for each in held}:
-        # Entries by hand may name an investment of somebody else, or of another offering.
-        log.warning("entries_of_no_investment", escrow_account_id=escrow_account_id)
+    offering = require_present(offering, "the journal is counted of an offering that is there")
+    held = await lock_investments_of_parties(tx, offering.offering_id, party_ids)
+    warn_of_unknown(escrow_account_id, named, held)
     known = await lock_contributions(tx, {entry.transaction_id for entry in entries} - {""})
-    booked = book_contributions(entries, known, {each.investment_id for each in held})
+    booked, counted = add_entries(entries, held, known)
     await save_contributions(tx, booked.values())
+    changes = list(zip(held, counted, strict=True))
+    changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
+    offering = await save_offering(tx, offering, add_up(offering, changes), events.OfferingUpdated(), now)
+    await _pay_due_refunds(tx, offering, changed, now)
+
+
+def warn_of_unknown(escrow_account_id: str, named: Collection[tuple[str, str]], held: Sequence[Investment]) -> None:
+    """Entries by hand may name an investment of somebody else, or of another offering."""
+    if not set(named) <= {(each.investment_id, each.party_id) for each in held}:
+        log.warning("entries_of_no_investment", escrow_account_id=escrow_account_id)
+
+
+def add_entries(
+    entries: Sequence[journal_pb2.JournalEntry], held: Sequence[Investment], known: Mapping[str, Contribution]
+) -> tuple[dict[str, Contribution], list[Investment]]:
+    """The contributions that the entries are about, and the investments, after them.
+
+    Args:
+        held: All investments in the offering of those whom the entries name.
+        known: Those of the entries' transactions that were known before.
+    """
+    booked = book_contributions(entries, known, {each.investment_id for each in held})
     sums, at_risk = sum_contributions(entries, booked.keys()), Counter[str]()
     for each in booked.values():
         before = known.get(each.transaction_id)
@@ -74,10 +119,7 @@ async def record_entries(
         _add_booked(each, sums.get((each.investment_id, each.party_id), Booked()), at_risk[each.investment_id])
         for each in held
     ]
-    changes = list(zip(held, share_shortfalls(counted), strict=True))
-    changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
-    offering = await save_offering(tx, offering, add_up(offering, changes), events.OfferingUpdated(), now)
-    await _pay_due_refunds(tx, offering, changed, now)
+    return booked, share_shortfalls(counted)
 
 
 def _add_booked(investment: Investment, added: Booked, at_risk_minor: int) -> Investment:
@@ -124,7 +166,7 @@ def book_contributions(
         transaction_id, is_new = entry.transaction_id, entry.type == _ENTRY.DEPOSIT
         if is_new and transaction_id and entry.investment_id in investment_ids:
             found.setdefault(transaction_id, Contribution(transaction_id, entry.investment_id))
-        if (before := found.get(transaction_id)) is not None and (moved := list(_list_moved(entry))):
+        if (before := found.get(transaction_id)) is not None and (moved := list(list_moved(entry))):
             found[transaction_id] = replace(
                 before,
                 booked_minor=before.booked_minor + sum(amount for _, amount in moved),
@@ -148,7 +190,7 @@ def sum_contributions(
         if not entry.investment_id or entry.type == _ENTRY.RELEASE:
             continue
         is_refund = bool(entry.transaction_id) and entry.transaction_id not in contributed
-        for account, amount in _list_moved(entry):
+        for account, amount in list_moved(entry):
             found = booked.setdefault((entry.investment_id, account.party_id), Booked())
             if account.kind == _KIND.RETURNS_RECEIVABLE:
                 found.receivable -= amount
@@ -165,7 +207,7 @@ def sum_contributions(
     return booked
 
 
-def _list_moved(entry: journal_pb2.JournalEntry) -> Iterator[tuple[journal_pb2.LedgerAccount, int]]:
+def list_moved(entry: journal_pb2.JournalEntry) -> Iterator[tuple[journal_pb2.LedgerAccount, int]]:
     """The posted legs on what a party has or owes: what each adds for it, in minor units."""
     for leg in entry.ledger_entries:
         if leg.layer == _LEG.POSTED and leg.ledger_account.kind in OF_INVESTORS:

@@ -26,6 +26,7 @@ from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.offering import Offering, check_takes_investments
 from services.distributions.domain.refusals import InvestmentEndedByStaff, OfferingFull
 from services.distributions.store.approvals import CANCEL_INVESTMENT, read_shown_minor
+from services.distributions.store.counted_journals import check_counted
 from services.distributions.store.investments import INVESTMENTS, count_counted, find_ended_by_staff, insert_investment
 from services.distributions.store.offerings import OFFERINGS, lock_offering, save_offering
 
@@ -93,7 +94,10 @@ async def cancel_investment(tx: Tx, request: pb.CancelInvestmentRequest, now: da
     if investment.is_withdrawn:
         return answer_investment(offering, investment, now)
     # An investor withdraws alone; what staff asks for is done when a second person approved it.
-    check_may_cancel(offering, investment, now, alone=current_principal().confined)
+    is_alone = current_principal().confined
+    check_may_cancel(offering, investment, now, alone=is_alone)
+    if not is_alone:
+        await check_counted(tx, offering.escrow_account_id)
     shown_minor = await read_shown_minor(tx, CANCEL_INVESTMENT, investment.investment_id)
     is_decided = investment.funded_minor <= shown_minor
     offering = await refunds.cancel_each(tx, offering, [investment], now, is_decided=is_decided)

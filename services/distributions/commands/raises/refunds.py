@@ -21,6 +21,7 @@ from services.distributions.domain.refunds import AskedAgain, RefundPosition, li
 from services.distributions.domain.sagas import Mandate, SagaKind
 from services.distributions.domain.states import UNTAKEN, InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import REFUND_OFFERING, cancel_closings, is_being_done
+from services.distributions.store.counted_journals import check_counted, find_counted
 from services.distributions.store.investments import are_all_cancelled, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
@@ -41,6 +42,7 @@ async def refund_offering(tx: Tx, request: pb.RefundOfferingRequest, now: dateti
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_refund(offering)
+    await check_counted(tx, offering.escrow_account_id)
     if offering.status is OfferingStatus.REFUNDING:
         return answer_offering(await _resend_failed(tx, offering, now), now)
     refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_note=request.note)
@@ -100,6 +102,8 @@ async def pay_due_refunds(
 ) -> Offering:
     """Pays the refunds that are due, and has statuses follow the money.
 
+    Nothing of it while the offering's contributions are counted anew, after which it is called again.
+
     An investment that is withdrawn is CANCELLED exactly while nothing of its money is here or on its way, and a raise
     that ended without closing is REFUNDED exactly while all its investments are CANCELLED.
 
@@ -111,6 +115,9 @@ async def pay_due_refunds(
 
     Returns: The offering after it.
     """
+    counted = await find_counted(tx, offering.escrow_account_id)
+    if counted is not None and counted.waits:
+        return offering
     due: dict[Mandate, list[RefundPosition]] = {}
     positions = await _follow_money(tx, await lock_refund_positions(tx, offering.offering_id, investment_ids), now)
     for position in positions:

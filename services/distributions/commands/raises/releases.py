@@ -25,6 +25,7 @@ from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import CLOSE_OFFERING, read_closing_hash
+from services.distributions.store.counted_journals import check_counted
 from services.distributions.store.investments import lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS
@@ -41,6 +42,7 @@ async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> bool:
         offering = await lock_offering(tx, saga.subject_id)
         if not _is_closed_by(saga, offering):
             return False
+        await check_counted(tx, offering.escrow_account_id)
         request = await _build_request(tx, offering)
     peers = dependencies.peers
     ordering = peers.escrow.release_subscriptions(request)

@@ -114,6 +114,7 @@ def upgrade() -> None:
     _investments()
     _allocations()
     _contributions()
+    _counted_journals()
     _payouts()
     guard_moves(op, _MOVES)
     _guard_amounts()
@@ -497,6 +498,30 @@ def _contributions() -> None:
         sa.PrimaryKeyConstraint("org_id", "transaction_id"),
     )
     op.create_index("contributions_investment", "contributions", ["org_id", "investment_id"], unique=False)
+
+
+def _counted_journals() -> None:
+    op.create_table(
+        "counted_journals",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("journal_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("legs_counted", sa.Integer(), nullable=False),
+        sa.Column("told_incarnation", sa.Text(), nullable=False),
+        sa.Column("told_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("past_incarnations", postgresql.JSONB(), nullable=False),
+        sa.Column("waits_since", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.CheckConstraint("(waits_since IS NULL) = (due_at IS NULL)", name="counted_journals_waits"),
+        sa.PrimaryKeyConstraint("org_id", "escrow_account_id"),
+    )
+    where = sa.text("due_at IS NOT NULL")
+    op.create_index("counted_journals_due", "counted_journals", ["due_at"], unique=False, postgresql_where=where)
 
 
 def _payouts() -> None:
