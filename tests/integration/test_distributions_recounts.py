@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.distributions.v1 import distributions_pb2 as dpb
@@ -15,6 +16,8 @@ from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 from structlog.testing import capture_logs
 
 from services.chassis.data.database import Database
+from services.chassis.data.seals import NotSealed
+from services.chassis.data.tables import approvals
 from services.distributions.commands.raises import recounts
 from services.distributions.tables import counted_journals, investments
 from tests.support.distributions import CLOSING, DistributionsHarness, refusal_of
@@ -303,3 +306,56 @@ async def test_a_report_that_comes_while_the_journal_waits_is_kept(service: Dist
     await service.work()
     position = (await service.positions(offering))["inv-001"]
     assert (position.funded_amount.amount_minor, position.cleared_amount.amount_minor) == (100_00, 100_00)
+
+
+async def test_an_account_that_a_restored_escrow_has_not_keeps_no_other_from_being_counted_anew(
+    service: DistributionsHarness,
+) -> None:
+    offering, younger = [await service.offering(200_00) for _ in range(2)]
+    held = await service.invest(offering, "inv-001", 100_00)
+    await service.deliver(by_hand(service, held, offering.escrow_account_id, 70_00))
+    await service.invest(younger, "inv-001", 100_00)
+    service.escrow.restore(offering.escrow_account_id, 1)
+    del service.escrow.accounts[younger.escrow_account_id]
+    with capture_logs() as logged:
+        await service.work()
+    assert await funded(service, offering) == (100_00, 100_00)
+    assert [line["reason"] for line in logged if line["event"] == "recount_postponed"] == ["ESCROW_ACCOUNT_NOT_FOUND"]
+    assert sorted(await waits(service)) == [False, True]
+
+
+async def test_a_closing_that_is_approved_while_the_journal_waits_is_done_once_it_is_counted(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    await service.invest(offering, "inv-001", 100_00)
+    service.clock.set(CLOSING)
+    request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
+    asked = await service.ask(service.offerings.CloseOffering, request)
+    await miss_an_entry(service, offering)
+    assert await refusal_of(service.grant(asked)) == "OFFERING_NOT_COUNTED"
+    assert (await service.get(offering)).status == opb.Offering.OPEN
+    await service.work()
+    async with service.database.begin_for_all() as tx:
+        await tx.execute(sa.update(approvals).values(due_at=sa.func.clock_timestamp()))
+    await service.work()
+    assert (await service.get(offering)).status == opb.Offering.CLOSED
+
+
+async def test_how_far_a_journal_is_counted_is_what_the_service_wrote_last(service: DistributionsHarness) -> None:
+    offering = await service.offering(200_00)
+    held = await service.invest(offering, "inv-001", 100_00)
+    async with service.database.begin_for_all() as tx:
+        [before] = await tx.execute(sa.select(counted_journals))
+    told = by_hand(service, held, offering.escrow_account_id, 1_00)
+    await service.deliver(told)
+    back = {name: getattr(before, name) for name in ("journal_sequence", "version", "seal")}
+    with pytest.raises(asyncpg.PostgresError):
+        async with service.database.begin_for_all() as tx:
+            await tx.execute(sa.update(counted_journals).values(**back))
+    async with service.database.begin_for_all() as tx:
+        version = counted_journals.c.version + 1
+        await tx.execute(sa.update(counted_journals).values(journal_sequence=0, version=version))
+    with pytest.raises(NotSealed):
+        await service.deliver(told)
+    assert await funded(service, offering) == (101_00, 101_00)

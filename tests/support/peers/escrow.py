@@ -50,7 +50,6 @@ class MemoryEscrow(MemoryJournals):
 
     def __init__(self) -> None:
         super().__init__()
-        self.accounts: dict[str, accounts_pb.EscrowAccount] = {}
         self.holds: dict[str, holds_pb.Hold] = {}  # the open ones
         self.submitted: list[str] = []  # the keys of the payouts whose money was taken
         self.balanced = True

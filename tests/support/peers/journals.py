@@ -8,9 +8,11 @@ from uuid import uuid4
 
 from google.protobuf.message import Message
 from realco.escrow.v1 import journal_pb2 as pb
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.escrow.v1.events_pb2 import JournalEntriesPosted
 from realco.type.v1.event_pb2 import EventMeta
 
+from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.domain.journal import Leg
 from tests.support.ledger_accounts import name_of
 
@@ -18,6 +20,7 @@ from tests.support.ledger_accounts import name_of
 class MemoryJournals:
     def __init__(self) -> None:
         self.incarnation = str(uuid4())
+        self.accounts: dict[str, EscrowAccount] = {}
         self.book: Counter[tuple[str, str]] = Counter()  # (escrow account, ledger account) -> credit less debit
         self._entries: dict[str, list[tuple[pb.JournalEntry, list[Leg]]]] = defaultdict(list)
 
@@ -41,6 +44,8 @@ class MemoryJournals:
 
     async def ListJournalEntries(self, request: pb.ListJournalEntriesRequest, _: None) -> pb.ListJournalEntriesResponse:
         """From the first one on."""
+        if request.escrow_account_id not in self.accounts:
+            raise EscrowAccountNotFound
         entries, after = self.list_entries(request.escrow_account_id), int(request.page_token or 0)
         end = after + request.page_size
         token = str(end) if end < len(entries) else ""

@@ -21,7 +21,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError, NotFound, Unavailable
+from services.chassis.values.errors import DomainError, Kind, Unavailable
 from services.chassis.values.invariant import invariant, require_present
 from services.distributions.clients import Escrow
 from services.distributions.commands.raises.contributions import (
@@ -212,8 +212,9 @@ async def _ask_incarnation(escrow: Escrow, accounts: Sequence[tuple[str, str]]) 
         with acting_as(service_principal(NAME, org_id)):
             try:
                 return (await escrow.list_journal_entries(escrow_account_id, "", 1)).incarnation
-            except NotFound:  # it was opened after the backup
-                continue
-            except DomainError:  # it is away, or nobody has looked through its restore yet: asked again soon
-                return ""
+            except DomainError as unknown:
+                # The account was opened after the backup. Else it is away, or nobody has looked through its restore
+                # yet: it is asked again soon.
+                if unknown.kind is not Kind.NOT_FOUND:
+                    return ""
     return ""
