@@ -311,12 +311,12 @@ async def test_a_report_that_comes_while_the_journal_waits_is_kept(service: Dist
 async def test_an_account_that_a_restored_escrow_has_not_keeps_no_other_from_being_counted_anew(
     service: DistributionsHarness,
 ) -> None:
-    offering, younger = [await service.offering(200_00) for _ in range(2)]
+    lost, offering = [await service.offering(200_00) for _ in range(2)]
     held = await service.invest(offering, "inv-001", 100_00)
     await service.deliver(by_hand(service, held, offering.escrow_account_id, 70_00))
-    await service.invest(younger, "inv-001", 100_00)
+    await service.invest(lost, "inv-001", 100_00)
     service.escrow.restore(offering.escrow_account_id, 1)
-    del service.escrow.accounts[younger.escrow_account_id]
+    del service.escrow.accounts[lost.escrow_account_id]
     with capture_logs() as logged:
         await service.work()
     assert await funded(service, offering) == (100_00, 100_00)

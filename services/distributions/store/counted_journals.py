@@ -107,9 +107,9 @@ async def postpone_recount(tx: Tx, recount: Recount) -> bool:
     return await leases.postpone(tx, counted_journals, recount.key)
 
 
-async def list_newest(tx: Tx, count_max: int) -> Sequence[tuple[str, str]]:
-    """Organization and escrow account of some journals, of all organizations: the youngest accounts first."""
-    query = sa.select(counted_journals).order_by(_c.escrow_account_id.desc()).limit(count_max)
+async def list_oldest(tx: Tx, count_max: int) -> Sequence[tuple[str, str]]:
+    """Organization and escrow account of some journals, of all organizations: those that a backup has first."""
+    query = sa.select(counted_journals).order_by(_c.escrow_account_id).limit(count_max)
     return [(row.org_id, row.escrow_account_id) for row in keep_sealed(tx, counted_journals, await tx.execute(query))]
 
 

@@ -21,7 +21,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError, Kind, Unavailable
+from services.chassis.values.errors import AnswerWithheld, DomainError, Kind, Unavailable
 from services.chassis.values.invariant import invariant, require_present
 from services.distributions.clients import Escrow
 from services.distributions.commands.raises.contributions import (
@@ -39,8 +39,8 @@ from services.distributions.store.contributions import Contribution, lock_contri
 from services.distributions.store.counted_journals import (
     Recount,
     keep_recount,
-    list_newest,
     list_of_other_incarnations,
+    list_oldest,
     lock_counted,
     lock_recount,
     postpone_recount,
@@ -54,7 +54,7 @@ from services.distributions.store.sagas import Overtaken
 _PAGE_SIZE = 1000
 # How often what followed is read before it is left to a later try.
 _READINGS_MAX = 10
-# As many accounts are asked about, where a restored escrow may not have the youngest any more.
+# As many accounts are asked about, where a restored escrow has not the first ones.
 _ASKED_MAX = 20
 
 
@@ -185,7 +185,7 @@ async def follow_incarnation(dependencies: Dependencies) -> int:
     """
     database = dependencies.database
     async with database.begin_for_all() as tx:
-        asked = await list_newest(tx, _ASKED_MAX)
+        asked = await list_oldest(tx, _ASKED_MAX)
     incarnation = await _ask_incarnation(dependencies.peers.escrow, asked)
     if not incarnation:
         return 0
@@ -212,9 +212,11 @@ async def _ask_incarnation(escrow: Escrow, accounts: Sequence[tuple[str, str]]) 
         with acting_as(service_principal(NAME, org_id)):
             try:
                 return (await escrow.list_journal_entries(escrow_account_id, "", 1)).incarnation
+            except AnswerWithheld:  # somebody altered the account
+                continue
             except DomainError as unknown:
-                # The account was opened after the backup. Else it is away, or nobody has looked through its restore
-                # yet: it is asked again soon.
+                # It may have been opened after the backup. Else escrow is away, or nobody has looked through its
+                # restore yet: it is asked again soon.
                 if unknown.kind is not Kind.NOT_FOUND:
                     return ""
     return ""
