@@ -155,17 +155,18 @@ async def test_after_a_restore_the_numbers_are_above_all_that_were_told_before_a
         monkeypatch.setenv("MIGRATION_DATABASE_URL", urls.owner_url)
         assert await migrate.main("escrow", check=False, new_incarnation=True) == 0
         await emit(database, "after the restore", "and then")
-        await listener.names(4)
-    metas = [events.HoldPlaced.FromString(message.data).meta for message in listener.messages]
-    numbers = [meta.aggregate_version for meta in metas]
-    assert numbers[:2] == [1, 2]
-    # Whatever was told before that moment, an event a microsecond at most: and the next one follows again.
-    assert numbers[2] > restored_at * 1_000_000
-    assert numbers[3] == numbers[2] + 1
+        for together in (("new", "newer", "new"), ("newest",)):  # of what the backup did not have
+            async with database.begin() as tx:
+                await outbox.enqueue_all(tx, [event_named("new", each) for each in together], now=chassis.NOW)
+        await listener.names(8)
+    *metas, new, newer, again, newest = [events.HoldPlaced.FromString(each.data).meta for each in listener.messages]
+    assert again.aggregate_version == new.aggregate_version + 1
+    assert min(each.aggregate_version for each in (new, newer, newest, metas[2])) > restored_at * 1_000_000
+    assert [each.aggregate_version for each in metas] == [1, 2, (third := metas[2].aggregate_version), third + 1]
     assert metas[0].incarnation == metas[1].incarnation != metas[2].incarnation == metas[3].incarnation
     async with chassis.as_superuser(urls) as admin:
-        kept = await admin.fetch("SELECT version, restored_version FROM aggregate_versions")
-    assert [tuple(row) for row in kept] == [(numbers[3], 1)]
+        of_before = "SELECT version, restored_version FROM aggregate_versions WHERE restored_version IS NOT NULL"
+        assert [tuple(row) for row in await admin.fetch(of_before)] == [(third + 1, 1)]
     printed = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("{")]  # nor what is logged
     assert printed == [f"escrow: incarnation {metas[2].incarnation} begins"]
 

@@ -148,13 +148,14 @@ HARMS: dict[str, tuple[str, list[str]]] = {
     ),
     "roles that pass everything": (
         (
-            "CREATE ROLE root2 LOGIN SUPERUSER; CREATE ROLE seer LOGIN BYPASSRLS; CREATE ROLE maker LOGIN CREATEROLE;"
+            "CREATE ROLE root2 LOGIN SUPERUSER; CREATE ROLE seer LOGIN BYPASSRLS;"
+            f"ALTER ROLE {KNOWN.worker_role} CREATEROLE; CREATE ROLE strange LOGIN CREATEROLE;"
             f"CREATE ROLE copier LOGIN REPLICATION; GRANT pg_execute_server_program TO {KNOWN.app_role};"
             f"CREATE ROLE friend LOGIN; GRANT {KNOWN.owner_role} TO friend"
         ),
         [
             *("role root2, which is a superuser: that", "role seer, which passes row level security: that"),
-            *("role maker, which makes roles: that", "role copier, which copies the cluster: that"),
+            *(f"role {KNOWN.worker_role}, which makes roles: that", "role copier, which copies the cluster: that"),
             f"role {KNOWN.app_role}, which is a member of pg_execute_server_program: that",
             f"role friend, which is a member of {KNOWN.owner_role}: that",
         ],

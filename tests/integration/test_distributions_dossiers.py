@@ -98,7 +98,7 @@ async def test_whoever_approves_a_distribution_reads_to_whom_a_payout_was_taken_
     waiting = await service.find_approval(distribution.distribution_id)
     [told] = [each for each in waiting.explanations if each.rule == "PAYEE_ACCOUNTS"]
     assert "TAKEN BACK by debits within a year were payouts to inv-001, the last on" in told.statement
-    assert told.operands[0].value.endswith("never paid to, unless what was taken back since")
+    assert told.operands[0].value.endswith("never paid to, or only what a debit took back")
 
 
 async def test_what_is_dated_so_far_ahead_that_its_approval_would_end_before_is_not_submitted(

@@ -291,6 +291,28 @@ async def test_a_count_of_the_same_journal_changes_nothing(service: Distribution
     assert {row["refund_approved_minor"] for row in before} == {0, 100_00}
 
 
+@pytest.mark.parametrize("is_restored", [False, True])
+async def test_a_decision_covers_nothing_that_comes_after_what_two_persons_saw_has_gone(
+    service: DistributionsHarness, is_restored: bool
+) -> None:
+    """Though it went while the journal waited; and nothing at all once the book that they saw is no more."""
+    offering = await service.offering(500_00)
+    held = await service.invest(offering, "inv-001", 100_00, fund=False)
+    paid = await service.fund(offering, held, 100_00, clear=False)
+    cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await service.grant(await service.ask(service.investments.CancelInvestment, cancel))
+    assert [row["refund_approved_minor"] for row in await _read_sums(service)] == [100_00]
+    if is_restored:
+        service.escrow.restore(offering.escrow_account_id, 1)
+    else:
+        await miss_an_entry(service, offering)
+        about = {"transaction_id": paid.transaction_id, "investment_id": held.investment_id}
+        back = f"subscription:{held.party_id}", "cash", 100_00
+        await service.deliver(service.escrow.post(offering.escrow_account_id, Entry.RETURN, *back, **about))
+    await service.work()
+    assert [row["refund_approved_minor"] for row in await _read_sums(service)] == [0]
+
+
 async def _read_sums(service: DistributionsHarness) -> list[dict[str, Any]]:
     async with service.database.begin_for_all() as tx:
         rows = await tx.execute(sa.select(investments).order_by(investments.c.investment_id))

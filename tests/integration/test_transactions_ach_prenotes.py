@@ -127,7 +127,7 @@ async def test_after_a_restore_no_prenote_leaves_before_somebody_has_looked(
         pass
     assert await fetch(service, folders, CUT_OFF + ASKED_AGAIN_AFTER) == []
     async with service.database.begin_for_all() as tx:
-        await record_restore_seen(tx, await find_restore(tx), 0, person="ops-1", now=service.clock.now())
+        await record_restore_seen(tx, await find_restore(tx), [], [], person="ops-1", now=service.clock.now())
     assert spell(await fetch(service, folders, CUT_OFF + 2 * ASKED_AGAIN_AFTER)) == ASKED
 
 

@@ -177,11 +177,11 @@ async def test_what_another_worker_has_taken_meanwhile_is_not_sent_once_more(
         await service.run(submit_payments)
     orders, look_up = len(service.bank.orders), service.bank.list_payments
 
-    async def lose(reference: str, refunded_payment_id: str = "") -> list[Payment]:
+    async def lose(*asked: Any) -> list[Payment]:
         service.bank.list_payments = look_up  # type: ignore[method-assign]
         await service.hurry()
         await store.take_transactions(service.database, store.build_taking(Status.PROCESSING, count_max=10))
-        return await look_up(reference, refunded_payment_id)
+        return await look_up(*asked)
 
     service.bank.list_payments = lose  # type: ignore[method-assign]
     await service.hurry()

@@ -228,7 +228,7 @@ def test_why_a_payout_was_taken_back_says_until_when_the_debit_may_come_back() -
 
 def test_ten_payouts_that_were_taken_back_are_named_and_the_others_counted() -> None:
     row = replace(PAYOUT, reversal=replace(REVERSAL, status=S.COMPLETED, settled_at=DRAWN_AT))
-    told = explain_taken_back_payouts(TakenBack([row] * 12, has_altered=True), FINAL_AT)
+    told = explain_taken_back_payouts(TakenBack([row] * 12, altered_ids=["txn_1"]), FINAL_AT)
     assert [each.rule for each in told] == ["PAYOUT_TAKEN_BACK"] * 11 + ["MONEY_ALTERED"]
     assert told[0].statement.endswith("The debit can come back no more.")
     assert told[10].statement == "2 more payouts to them were taken back by debits."

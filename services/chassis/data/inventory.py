@@ -174,10 +174,13 @@ WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_databas
 UNION ALL
 SELECT concat('role ', rolname, ', which ', CASE WHEN rolsuper THEN 'is a superuser' WHEN rolbypassrls
               THEN 'passes row level security' WHEN rolcreaterole THEN 'makes roles' ELSE 'copies the cluster' END)
-FROM pg_roles WHERE oid >= 16384 AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolreplication)
+FROM pg_roles WHERE oid >= 16384
+  AND (rolsuper OR rolbypassrls OR rolreplication OR rolcreaterole AND rolname = ANY (CAST(:ours AS text[])))
 UNION ALL
 SELECT format('role %s, which is a member of %s', CAST(member AS regrole), CAST(roleid AS regrole))
 FROM pg_auth_members WHERE oid >= 16384
+  AND (roleid < 16384 OR ARRAY[CAST(CAST(roleid AS regrole) AS text), CAST(CAST(member AS regrole) AS text)]
+       && CAST(:ours AS text[]))
 """)
 
 
@@ -189,10 +192,9 @@ def list_strangers(connection: sa.Connection, service: str) -> list[str]:
     strange = connection.scalars(sa.text(_STRANGE.format(numbered=numbered))).all()
     changed = connection.scalars(sa.text(_CHANGED.format(written=written)), {"nobody_calls": list(NOBODY_CALLS)}).all()
     opened = connection.scalars(_OPENED).all()
-    who = {
-        "owner": str(connection.scalar(sa.text("SELECT current_user"))),
-        "served": [role_of(connection, service, kind) for kind in ("app", "worker")],
-    }
+    owner = str(connection.scalar(sa.text("SELECT current_user")))
+    served = [role_of(connection, service, kind) for kind in ("app", "worker")]
+    who = {"owner": owner, "served": served, "ours": [owner, *served]}
     given = connection.scalars(_GIVEN, who).all()
     return [
         *(f"{name} is in no migration" for name in strange),

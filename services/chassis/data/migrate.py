@@ -31,7 +31,6 @@ from services.chassis.data.inventory import compare_facts, list_strangers, read_
 from services.chassis.data.rights import Table
 from services.chassis.data.schema import known_schema, migrations_folder, note_compatibility, read_schema
 from services.chassis.data.urls import connect, dsn_of
-from services.chassis.data.versions import RAISE_NUMBERS
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.process.tracebacks import describe
 from services.chassis.values.errors import BootError
@@ -187,6 +186,21 @@ def _run_migrations(connection: sa.Connection, service: str) -> None:
     command.upgrade(config, "head")
 
 
+# A microsecond a number: no aggregate tells events as fast as that, so whatever a former life told before this moment
+# has a lower number. Where this clock is behind that of the restore before, it is eleven days more than then.
+_NUMBERS_AFTER = "greatest(numbers_after + 1000000000000, (extract(epoch FROM now()) * 1000000)::bigint)"
+# Of what told nothing since the restore before, the number that it was restored with then says what it had told.
+_RAISE_NUMBERS = (
+    "ALTER TABLE aggregate_versions NO FORCE ROW LEVEL SECURITY, DISABLE TRIGGER refuse_going_back",
+    f"""
+    UPDATE aggregate_versions v SET version = {_NUMBERS_AFTER},
+        restored_version = CASE WHEN v.version = numbers_after THEN v.restored_version ELSE v.version END
+    FROM incarnation
+    """,  # noqa: S608  # of these constants
+    "ALTER TABLE aggregate_versions FORCE ROW LEVEL SECURITY, ENABLE TRIGGER refuse_going_back",
+)
+
+
 async def begin_incarnation(url: str) -> str:
     """Gives the database a new life, which every event from now on names; returns its id.
 
@@ -199,10 +213,15 @@ async def begin_incarnation(url: str) -> str:
         async with engine.begin() as connection:
             begun = (
                 sa.update(tables.incarnation)
-                .values(incarnation=sa.func.gen_random_uuid(), begun_at=sa.func.now(), is_restored=True)
+                .values(
+                    incarnation=sa.func.gen_random_uuid(),
+                    begun_at=sa.func.now(),
+                    is_restored=True,
+                    numbers_after=sa.text(_NUMBERS_AFTER),
+                )
                 .returning(tables.incarnation.c.incarnation)
             )
-            for statement in RAISE_NUMBERS:
+            for statement in _RAISE_NUMBERS:
                 await connection.execute(sa.text(statement))
             return str((await connection.execute(begun)).scalar_one())
     finally:

@@ -37,9 +37,11 @@ SEALED_BESIDES = (
 _DRAW_VERSIONS = """
 WITH drawn AS (
     INSERT INTO aggregate_versions AS known (org_id, aggregate_id, version)
-    SELECT $1, aggregate_id, drawn FROM unnest($2::text[], $3::bigint[]) AS asked (aggregate_id, drawn)
+    SELECT $1, aggregate_id, numbers_after + drawn
+    FROM unnest($2::text[], $3::bigint[]) AS asked (aggregate_id, drawn), incarnation
     ORDER BY aggregate_id
-    ON CONFLICT (org_id, aggregate_id) DO UPDATE SET version = known.version + excluded.version
+    ON CONFLICT (org_id, aggregate_id)
+    DO UPDATE SET version = known.version + excluded.version - (SELECT numbers_after FROM incarnation)
     RETURNING aggregate_id, version
 )
 SELECT drawn.aggregate_id, drawn.version, incarnation.incarnation::text FROM drawn, incarnation
@@ -51,12 +53,12 @@ SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::t
                          $9::timestamptz[], $10::bytea[], $11::bytea[])
 """
 # The same for one aggregate whose next number is known: nothing is done where another one is next by now, or the
-# database lives another life.
+# database lives another life. After a restore the first number of one that is new is not known.
 _OF_THIS_LIFE = "incarnation.incarnation = $14::text::uuid"
 _INSERT_FIRST = f"""
 WITH drawn AS (
     INSERT INTO aggregate_versions (org_id, aggregate_id, version)
-    SELECT $1, $12, $13 FROM incarnation WHERE {_OF_THIS_LIFE}
+    SELECT $1, $12, $13 FROM incarnation WHERE {_OF_THIS_LIFE} AND numbers_after = 0
     ON CONFLICT DO NOTHING RETURNING version
 )
 {_INSERT} WHERE EXISTS (SELECT FROM drawn)

@@ -29,7 +29,7 @@ class Passed(NamedTuple):
     Args:
         about: What it is one of, beside the incarnation. There is one row of each.
         kid: As `Unread` has it.
-        message_count: None where it is about a key: what it signed is counted as it is met.
+        message_count: 0 where it is about a key: what it signed is counted as it is met.
     """
 
     about: tuple[str | int, ...]

@@ -45,9 +45,18 @@ _REFUSE_GOING_BACK = """
 CREATE TRIGGER refuse_going_back BEFORE UPDATE OF version ON aggregate_versions FOR EACH ROW
 WHEN (NEW.version <= OLD.version OR NEW.version - OLD.version > 1000000) EXECUTE FUNCTION realco_refuse()
 """
+_REFUSE_LEAP = f"""
+CREATE FUNCTION refuse_leap() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+BEGIN
+  IF NEW.version - (SELECT numbers_after FROM incarnation) NOT BETWEEN 1 AND 1000000 THEN
+    RAISE EXCEPTION 'aggregate_versions keeps its rows as they are: numbers do not leap' USING ERRCODE = '42501';
+  END IF;
+  RETURN NEW;
+END $$
+"""  # noqa: S608
 _REFUSE_LEAPING = """
 CREATE TRIGGER refuse_leaping BEFORE INSERT ON aggregate_versions FOR EACH ROW
-WHEN (NEW.version NOT BETWEEN 1 AND 1000000) EXECUTE FUNCTION realco_refuse()
+WHEN (NEW.version NOT BETWEEN 1 AND 1000000) EXECUTE FUNCTION refuse_leap()
 """
 # Who leads renews that within seconds, so nobody who claims to lead keeps the others waiting for good.
 _REFUSE_FAR_LEAD = """
@@ -87,6 +96,7 @@ def create_chassis_tables(op: Op) -> None:
     op.execute(_MARK_PUBLISHED)
     op.execute(_MARK)
     op.execute(_REFUSE_GOING_BACK)
+    op.execute(_REFUSE_LEAP)
     op.execute(_REFUSE_LEAPING)
     op.execute(_REFUSE_FAR_LEAD)
     append_only(op, "dead_letters", "seen_letters", "stops", *RESTORE_TABLES)
@@ -166,6 +176,7 @@ def _create_incarnation(op: Op) -> None:
         sa.Column("incarnation", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("begun_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("is_restored", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("numbers_after", sa.BigInteger(), server_default="0", nullable=False),
         sa.CheckConstraint("only_row", name="incarnation_only_row"),
         sa.PrimaryKeyConstraint("only_row"),
     )

@@ -71,6 +71,8 @@ incarnation = sa.Table(
     sa.Column("incarnation", pg.UUID(as_uuid=True), nullable=False, server_default=sa.text("gen_random_uuid()")),
     sa.Column("begun_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.Column("is_restored", sa.Boolean, nullable=False, server_default=sa.false()),  # it began with a restore
+    # All numbers of events that it tells are higher, those of aggregates that it tells of first as well.
+    sa.Column("numbers_after", sa.BigInteger, nullable=False, server_default="0"),
     sa.CheckConstraint("only_row", name="incarnation_only_row"),
 )
 

@@ -1,7 +1,7 @@
 """How many events of its aggregate a resource has in it that is answered: from there a reader goes on with events.
 
 Read in the snapshot, or the transaction, in which the resource was. Were it newer than the resource, a reader would
-leave out an event.
+leave out an event. And whether an aggregate is of before a restore, which the same rows say.
 """
 
 from __future__ import annotations
@@ -22,17 +22,6 @@ from services.chassis.data.tables import aggregate_versions
 from services.chassis.data.transaction import Tx
 
 VERSION = "aggregate_version"
-
-# What the owner does after a restore. A microsecond a number: no aggregate tells events as fast as that, so whatever a
-# former life told of it before this moment has a lower number.
-RAISE_NUMBERS = (
-    "ALTER TABLE aggregate_versions NO FORCE ROW LEVEL SECURITY, DISABLE TRIGGER refuse_going_back",
-    """
-    UPDATE aggregate_versions SET restored_version = version,
-        version = greatest(version, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
-    """,
-    "ALTER TABLE aggregate_versions FORCE ROW LEVEL SECURITY, ENABLE TRIGGER refuse_going_back",
-)
 
 _DRAWN = "realco_versions_drawn"
 _c = aggregate_versions.c

@@ -137,7 +137,7 @@ class _Look:
         self._restore, self._passing, self._patience_seconds = restore, passing, patience_seconds
         self._stream = stream_of_area(area).name
         self._created, self._first, self._last = "", 0, 0
-        self._has_begun = self._has_begun_anew = self._has_gone_on_after = False
+        self._has_begun = self._has_begun_anew = False
         self._waits: tuple[Position | None, float] | None = None
 
     async def run(self) -> None:
@@ -150,8 +150,8 @@ class _Look:
             while (position := await self._find_position()) is None or position.stream_sequence < self._last:
                 if position is None or not await self._go_on(reader, position):
                     await self._wait_for_turn(position)
-        if self._passing.after is not None and not self._has_gone_on_after:
-            raise NotLookedThrough("the stream has lost no messages there: --after goes on after those alone")
+        if self._passing.after is not None:
+            await self._check_has_gone_on(self._passing.after)
 
     async def _find_position(self) -> Position | None:
         """How far the stream was looked through; where it was not, it begins before the first message.
@@ -197,7 +197,9 @@ class _Look:
     async def _go_on(self, reader: streams.Reader, position: Position) -> bool:
         """False where another process has taken the position, or somebody keeps it locked."""
         try:
-            messages = await reader.read(position.stream_sequence, _READ_MAX, position.stored_at)
+            # Always up to the same numbers, so that what is passed over counts once also where a look begins anew.
+            count = _READ_MAX - position.stream_sequence % _READ_MAX
+            messages = await reader.read(position.stream_sequence, count, position.stored_at)
         except streams.Replaced as gap:
             return await self._begin_anew(f"the stream {gap}")
         except streams.Gap as gap:
@@ -229,10 +231,18 @@ class _Look:
             raise NotLookedThrough(f"the stream {gap}: go on after these with --after {last}")
         passed = Passed(about, "", person, first, last, last - first + 1)
         moved = replace(position, stream_sequence=last, stored_at="")
-        if not await self._move(position, moved, [], [passed]):
-            return False
-        self._has_gone_on_after |= last == self._passing.after
-        return True
+        return await self._move(position, moved, [], [passed, Passed(self._name_end(last), "", person)])
+
+    def _name_end(self, last: int) -> tuple[str | int, ...]:
+        """What `Passed.about` is of messages having been passed over up to this one, however many."""
+        return "after", self._created, last
+
+    async def _check_has_gone_on(self, last: int) -> None:
+        """Whether messages up to this one were passed over, by this look or one before it. Raises: NotLookedThrough."""
+        async with self._database.begin_for_all() as tx:
+            person = await find_passed(tx, self._restore.incarnation, self._name_end(last))
+        if person is None:
+            raise NotLookedThrough("the stream has lost no messages there: --after goes on after those alone")
 
     async def _sort(self, messages: Sequence[streams.Heard]) -> _Sorted:
         of_before, passed = list[_OfBefore](), dict[str, Passed]()
@@ -281,6 +291,8 @@ class _Look:
             await note_passed(tx, self._restore.incarnation, passed)
             await move_position(tx, CONSUMER, self._stream, to)
         for one in passed:
+            if not one.message_count:
+                continue
             told = {"kid": one.kid, "person": one.person, "first": one.first, "last": one.last}
             log.warning("messages_passed_over", stream=self._stream, count=one.message_count, **told)
         return True

@@ -10,7 +10,11 @@ from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from grpc import aio
+
+from services.chassis.calls import validation
+from services.chassis.values.errors import InvalidField
 
 PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 # In which the message of a call has to come: gRPC itself waits for it without end.
@@ -24,10 +28,12 @@ Context = aio.ServicerContext[Any, Any]
 
 
 async def receive(context: Context) -> bytes:
-    """The one message of a unary call; empty where the caller ended it without one. Raises: TimeoutError."""
+    """The one message of a unary call. Raises: TimeoutError; InvalidField: the caller ended it without one."""
     async with asyncio.timeout(MESSAGE_SECONDS):
         raw = await context.read()
-    return b"" if raw is aio.EOF else raw
+    if raw is aio.EOF:
+        raise InvalidField("The call has no message.", fields={"": "is required"})
+    return raw
 
 
 class Infrastructure:
@@ -45,7 +51,7 @@ class Infrastructure:
 
     async def _answer_one(self, handler: Handler, _requests: Any, context: Context) -> Any:
         async with _in_time(context, MESSAGE_SECONDS):
-            return await handler.unary_unary(handler.request_deserializer(await receive(context)), context)
+            return await handler.unary_unary(_read(handler, await receive(context)), context)
 
     async def _answer_stream(self, handler: Handler, requests: AsyncIterator[bytes], context: Context) -> None:
         if self._streams >= _STREAMS_MAX:
@@ -54,10 +60,10 @@ class Infrastructure:
         try:
             async with _in_time(context, _STREAM_SECONDS):
                 if handler.request_streaming:
-                    given = (handler.request_deserializer(raw) async for raw in requests)
+                    given = (_read(handler, raw) async for raw in requests)
                     answers = handler.stream_stream(given, context)
                 else:
-                    answers = handler.unary_stream(handler.request_deserializer(await receive(context)), context)
+                    answers = handler.unary_stream(_read(handler, await receive(context)), context)
                 if not inspect.isasyncgen(answers):
                     await answers
                     return
@@ -67,6 +73,11 @@ class Infrastructure:
             self._streams -= 1
 
 
+def _read(handler: Handler, raw: bytes) -> Message:
+    """Raises InvalidField."""
+    return validation.parse(raw, handler.request_deserializer)
+
+
 @asynccontextmanager
 async def _in_time(context: Context, seconds: float) -> AsyncIterator[None]:
     try:
@@ -74,3 +85,5 @@ async def _in_time(context: Context, seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Time ran out; ask again.")
+    except InvalidField as error:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)

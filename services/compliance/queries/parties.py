@@ -147,7 +147,7 @@ async def get_me(tx: Tx, request: pb.GetMeRequest, now: datetime) -> pb.Me:
     acting_for = await store.PARTIES.list_all(tx, theirs)
     checks = await checks_store.list_latest_checks(tx, [party.party_id for party in acting_for])
     limits = await limits_store.list_proven_limits(tx)
-    last_end = await store.find_end_by_whom(tx, principal.person)
+    last_end = await store.find_last_end_of_sessions(tx, principal.person)
     return pb.Me(
         person_id=principal.person,
         roles=[principal.role.upper()],

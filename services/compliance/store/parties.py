@@ -218,7 +218,7 @@ async def insert_end_of_sessions(tx: Tx, person_id: str, ended_at: datetime, now
     await outbox.enqueue(tx, events.SessionsEnded(person_id=person_id, end_time=to_timestamp(ended_at)), now=now)
 
 
-async def find_end_by_whom(source: Source, person_id: str) -> Row | None:
+async def find_last_end_of_sessions(source: Source, person_id: str) -> Row | None:
     """When, and by whom, the person's sessions were last ended. A row that is not ours ends none.
 
     No more rows are read than stand before the last that is ours, a page at a time: however many somebody made up,
@@ -248,7 +248,7 @@ _ENDS = Read(
 
 async def find_end_of_sessions(source: Source, person_id: str) -> datetime | None:
     """When the person's sessions were last ended."""
-    found = await find_end_by_whom(source, person_id)
+    found = await find_last_end_of_sessions(source, person_id)
     return None if found is None else found.ended_at
 
 

@@ -56,7 +56,7 @@ class CountedJournal:
         return Told(self.told_incarnation, self.told_sequence)
 
 
-def have_recounted(counted: CountedJournal, told: Told, now: datetime) -> CountedJournal:
+def await_recount(counted: CountedJournal, told: Told, now: datetime) -> CountedJournal:
     """It waits to be counted anew from here on, or waits on; what was told is not counted."""
     return replace(
         counted,
@@ -79,7 +79,7 @@ def is_read(counted: CountedJournal, read: Told, told_before: Told) -> bool:
     return counted.told == told_before
 
 
-def settle(counted: CountedJournal, read: Told) -> CountedJournal:
+def finish_recount(counted: CountedJournal, read: Told) -> CountedJournal:
     """It is counted up to what was read."""
     past = dict.fromkeys((*counted.past_incarnations, counted.incarnation, counted.told_incarnation))
     over = [each for each in past if each not in ("", read.incarnation)]

@@ -253,7 +253,7 @@ def explain_payout_accounts(accounts: PayoutAccounts, party_ids: Collection[str]
 
 def _spell_new(each: PayoutAccount) -> str:
     account = each.account
-    never = "never paid to" if each.taken_back_at is None else "never paid to, unless what was taken back since"
+    never = "never paid to" if each.taken_back_at is None else "never paid to, or only what a debit took back"
     used = never if each.first_paid_at is None else f"first paid to on {each.first_paid_at:%Y-%m-%d}"
     return (
         f"{quote(account.holder)}, ends in {account.last4}, {account.status}, added on {account.added_at:%Y-%m-%d} by"

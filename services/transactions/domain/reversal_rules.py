@@ -47,13 +47,17 @@ class TakenBack(NamedTuple):
     """Payouts that were taken back by a debit, the newest first.
 
     Args:
-        has_altered: Of some that came back nobody knows by what: they were altered in the database.
+        altered_ids: Of these, which came back, nobody knows by what: they were altered in the database.
         is_all: There are no others.
     """
 
     payouts: Sequence[Transaction]
-    has_altered: bool = False
+    altered_ids: Sequence[str] = ()
     is_all: bool = True
+
+    @property
+    def has_altered(self) -> bool:
+        return bool(self.altered_ids)
 
 
 def find_last_day(transaction: Transaction) -> date | None:

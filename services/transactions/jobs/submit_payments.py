@@ -299,10 +299,12 @@ async def _find_payment(
     if len(found) > 1:
         cause = f"The provider has {len(found)} payments under one attempt."
         await report_apart(dependencies, row.org_id, ExceptionKind.PAID_TWICE, describe_transaction(row), cause)
+    if found:
+        return found[-1]
     for other in unknown:
-        if not found and other.status in MOVES_MONEY:
+        if other.status in MOVES_MONEY:
             raise NotAsOrdered("another attempt of it goes on at the provider", other.payment_id)
-    return found[-1] if found else None
+    return None
 
 
 async def _record_outcome(

@@ -126,7 +126,10 @@ async def batch_get_payout_accounts(
     defaults, altered = await account_store.list_default_accounts(tx, request.party_ids)
     first = await store.list_first_payouts(tx, [(each.party_id, each.bank_account_id) for each in defaults.values()])
     taken_back = (await list_taken_back(tx, defaults, now - RECEIVED_WITHIN)).payouts
-    drawn = {row.party_id: row.reversal.settled_at for row in reversed(taken_back) if row.reversal is not None}
+    by_time = sorted(
+        (row.reversal.settled_at, row.party_id) for row in taken_back if row.reversal and row.reversal.settled_at
+    )
+    drawn = {party_id: settled_at for settled_at, party_id in by_time}
     accounts = (
         messages.to_payout_account(each, first.get(each.bank_account_id), drawn.get(each.party_id))
         for each in defaults.values()

@@ -202,8 +202,10 @@ async def list_unfinished_transactions(
     tx: Tx, request: unfinished_pb2.ListUnfinishedTransactionsRequest, now: datetime
 ) -> unfinished_pb2.ListUnfinishedTransactionsResponse:
     found = await store.list_unfinished(tx, request.escrow_account_id, _UNFINISHED_MAX)
-    drawn_back = (await list_drawn_back(tx, request.escrow_account_id, now)).payouts
-    found = list(dict.fromkeys([*found, *(row.transaction_id for row in drawn_back)]))[:_UNFINISHED_MAX]
+    drawn_back = await list_drawn_back(tx, request.escrow_account_id, now)
+    # Nobody knows until when the debit of one that was altered may come back.
+    drawn_back_ids = (*(row.transaction_id for row in drawn_back.payouts), *drawn_back.altered_ids)
+    found = list(dict.fromkeys([*found, *drawn_back_ids]))[:_UNFINISHED_MAX]
     return unfinished_pb2.ListUnfinishedTransactionsResponse(transaction_ids=found)
 
 

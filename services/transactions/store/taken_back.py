@@ -55,4 +55,6 @@ async def _list_taken_back(tx: Tx, condition: sa.ColumnElement[bool], since: dat
     rows = (await tx.execute(query)).all()
     proven = keep_sealed(tx, transactions, rows)
     found = [row for row in map(build_transaction, proven) if row.came_back_by_reversal]
-    return TakenBack(found, len(proven) < len(rows), len(rows) < _READ_MAX)
+    known = {row.transaction_id for row in proven}
+    altered = [row.transaction_id for row in rows if row.transaction_id not in known]
+    return TakenBack(found, altered, len(rows) < _READ_MAX)

@@ -2,8 +2,8 @@
 
 The journal is read from escrow page by page, outside any transaction. All that is kept of it is what moves what parties
 have or owe. In one transaction the sums then take the place of those that were there, unless more was told meanwhile
-than was read: then what followed is read first. What is not a sum of the journal stays: what persons decided, and what
-transactions reports.
+than was read: then what followed is read first. What transactions reports stays; so does what persons decided, as far
+as what they saw is still there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from services.distributions.commands.raises.contributions import (
 )
 from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.dependencies import NAME, Dependencies
-from services.distributions.domain.counted_journal import CountedJournal, Told, have_recounted, is_read, settle
+from services.distributions.domain.counted_journal import CountedJournal, Told, await_recount, finish_recount, is_read
 from services.distributions.domain.investment import Investment, forget_booked
 from services.distributions.store.contributions import Contribution, lock_contributions_of, save_contributions
 from services.distributions.store.counted_journals import (
@@ -149,10 +149,14 @@ async def _count_anew(tx: Tx, counted: CountedJournal, reading: _Reading, now: d
     booked, after = add_entries(reading.entries, [forget_booked(each) for each in held], _forget(known))
     warn_of_unknown(counted.escrow_account_id, sum_contributions(reading.entries, booked).keys(), held)
     await save_contributions(tx, [each for each in booked.values() if each != known.get(each.transaction_id)])
-    changes = [(before, _keep_decided(before, each)) for before, each in zip(held, after, strict=True)]
+    decided = _list_decided(counted, reading, held, known)
+    changes = [
+        (before, replace(each, refund_approved_minor=decided.get(each.investment_id, 0)))
+        for before, each in zip(held, after, strict=True)
+    ]
     changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
     recounted = await save_offering(tx, offering, add_up(offering, changes), events.OfferingUpdated(), now)
-    await save_counted(tx, settle(counted, reading.last))
+    await save_counted(tx, finish_recount(counted, reading.last))
     # Nothing was sent back while it waited.
     await pay_due_refunds(tx, recounted, now)
     return {
@@ -173,9 +177,17 @@ def _forget(known: dict[str, Contribution]) -> dict[str, Contribution]:
     return {each: replace(contribution, booked_minor=0, came_back=False) for each, contribution in known.items()}
 
 
-def _keep_decided(before: Investment, after: Investment) -> Investment:
-    """Two persons decided on what they saw, which no counting changes."""
-    return replace(after, refund_approved_minor=before.refund_approved_minor)
+def _list_decided(
+    counted: CountedJournal, reading: _Reading, held: Sequence[Investment], known: dict[str, Contribution]
+) -> dict[str, int]:
+    """What two persons decided that goes back, by investment: less what went of it since they saw it, as where each
+    entry is counted as it is told. What they saw in a book that is no more covers nothing.
+    """
+    if counted.incarnation != reading.incarnation:
+        return {}
+    following = [entry for entry in reading.entries if entry.journal_sequence > counted.journal_sequence]
+    _, after = add_entries(following, held, known)
+    return {each.investment_id: each.refund_approved_minor for each in after}
 
 
 async def follow_incarnation(dependencies: Dependencies) -> int:
@@ -199,7 +211,7 @@ async def follow_incarnation(dependencies: Dependencies) -> int:
                     counted = await lock_counted(tx, escrow_account_id)
                     if counted is not None and not counted.waits and counted.incarnation != incarnation:
                         now = dependencies.clock.now()
-                        await save_counted(tx, have_recounted(counted, Told(incarnation, 0), now))
+                        await save_counted(tx, await_recount(counted, Told(incarnation, 0), now))
                         done += 1
             except NotSealed:  # it is in the log, and holds up no other
                 continue

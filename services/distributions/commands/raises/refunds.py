@@ -13,6 +13,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
 from services.distributions.commands.mandates import inherit_mandate, mandate_of_caller, mandate_of_service
+from services.distributions.domain.counted_journal import check_is_counted
 from services.distributions.domain.investment import Investment, begin_cancellings, list_untaken
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
@@ -116,6 +117,8 @@ async def pay_due_refunds(
     Returns: The offering after it.
     """
     counted = await find_counted(tx, offering.escrow_account_id)
+    if again is not None:
+        check_is_counted(counted)
     if counted is not None and counted.waits:
         return offering
     due: dict[Mandate, list[RefundPosition]] = {}

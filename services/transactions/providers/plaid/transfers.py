@@ -65,6 +65,8 @@ _KEY_CHARACTERS_MAX: Final = 50
 _DESCRIPTION_CHARACTERS_MAX: Final = 15
 # How many transfers one answer lists at most, and how far Plaid's clock may be from ours.
 _LISTED_MAX: Final = 25
+# Of all that is listed: thousands of transfers, a page after the other.
+_LISTING_SECONDS: Final = 45.0
 _CLOCKS_DIFFER: Final = timedelta(days=1)
 
 
@@ -109,9 +111,9 @@ class PlaidTransfers:
         self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
     ) -> list[Payment]:
         """The transfers that were made of our authorizations: what others made there is none of them."""
-        if made_since is not None:
-            return await self._within(self._list_made(reference, made_since))
-        return await self._within(self._list_payments(reference))
+        if made_since is None:
+            return await self._within(self._list_payments(reference))
+        return await ask_provider(self._list_made(reference, made_since), _LISTING_SECONDS)
 
     async def get_payment(self, payment_id: str) -> Payment | None:
         return await self._within(self._get_payment(payment_id))
@@ -322,7 +324,7 @@ class PlaidTransfers:
 
         Source: plaid.com/docs/api/products/transfer/reading-transfers, /transfer/list: newest first.
         """
-        made, has_more, offset = [], True, 0
+        made, has_more, offset = dict[str, Payment](), True, 0
         while has_more:
             asked = TransferListRequest(start_date=since - _CLOCKS_DIFFER, count=_LISTED_MAX, offset=offset)
             answer = await self._client.call(self._client.api.transfer_list, asked)
@@ -330,8 +332,10 @@ class PlaidTransfers:
             if not isinstance(listed, list) or (has_more and not listed):
                 raise OutcomeUnknown("the provider's answer is no list of transfers")
             offset += len(listed)
-            made += [read_payment(each, self._vault.is_proof) for each in listed if _names(each, reference)]
-        return [payment for payment in made if payment.reference == reference]
+            found = [read_payment(each, self._vault.is_proof) for each in listed if _names(each, reference)]
+            # What is made meanwhile moves the rest down: some are listed twice.
+            made |= {payment.payment_id: payment for payment in found if payment.reference == reference}
+        return list(made.values())
 
     async def _find_made(self, authorized: PlaidTransfer) -> Payment | None:
         if authorized.transfer_id is not None:

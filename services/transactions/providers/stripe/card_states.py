@@ -16,7 +16,7 @@ from services.chassis.values.text import read_text
 from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.payments import Card, Payment, PaymentStatus
 from services.transactions.providers.protocols import NOT_READ, TEXT_CHARACTERS_MAX, OutcomeUnknown
-from services.transactions.providers.stripe.disputes import PREVENTED, sum_outstanding
+from services.transactions.providers.stripe.disputes import OVER, PREVENTED, sum_outstanding
 from services.transactions.providers.stripe.fees import sum_fees
 from services.transactions.providers.stripe.states import ACTION_URL, is_of_ours, read_amount
 
@@ -30,14 +30,12 @@ _DISPUTES: Final[Mapping[str, DisputeStatus]] = MappingProxyType(
     {
         "warning_needs_response": DisputeStatus.NEEDS_RESPONSE,
         "warning_under_review": DisputeStatus.UNDER_REVIEW,
-        "warning_closed": DisputeStatus.WON,
         "needs_response": DisputeStatus.NEEDS_RESPONSE,
         "under_review": DisputeStatus.UNDER_REVIEW,
-        "won": DisputeStatus.WON,
-        "prevented": DisputeStatus.WON,
         "lost": DisputeStatus.LOST,
         "appeal_needs_response": DisputeStatus.LOST,
         "appeal_under_review": DisputeStatus.LOST,
+        **dict.fromkeys(OVER, DisputeStatus.WON),
     }
 )
 # Of several disputes of one payment, the one to look at.
