@@ -167,6 +167,26 @@ async def test_a_worker_whose_lease_ran_out_writes_nothing(service: Transactions
 
 
 @both
+async def test_while_an_attempt_that_nobody_knows_of_moves_money_at_the_provider_no_other_is_made(
+    service: TransactionsHarness, kind: str
+) -> None:
+    made = await in_processing(service, kind)
+    service.bank.before_effect.append(Killed())
+    with pytest.raises(Killed):
+        await service.run(submit_payments)
+    orders = len(service.bank.orders)
+    amount = Money(made.amount.amount_minor, made.amount.currency_code)
+    unknown_one = Payment("pay_2", made.transaction_id, PaymentStatus.PENDING, amount, kind == "debit", 2, None)
+    service.bank.payments["pay_2"] = unknown_one
+    await service.hurry()
+    await service.run(submit_payments)
+    assert len(service.bank.orders) == orders
+    assert (await service.get(made.transaction_id)).status == T.PROCESSING
+    service.bank.payments["pay_2"] = replace(unknown_one, status=PaymentStatus.CANCELLED)  # a person saw to it
+    assert (await until_submitted(service, made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+@both
 async def test_what_another_worker_has_taken_meanwhile_is_not_sent_once_more(
     service: TransactionsHarness, kind: str
 ) -> None:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from services.chassis.events.forgotten import list_and_record
 from services.chassis.values.clock import SystemClock
+from services.transactions.providers.plaid import transfers
 from services.transactions.providers.settings import ProviderSettings
 from tests.integration import plaid_desk, stripe_desk
 from tests.integration.stripe_desk import API_KEY, BY_STRIPE, WEBHOOK_SECRET
@@ -34,9 +35,12 @@ def nats_url(tmp_path):
         yield url
 
 
-async def work(service):
+async def until_done(service, transaction_id, status="COMPLETED"):
+    """Works until it is there, or for two seconds."""
     for _ in range(40):
         await service.work(hurried=True)
+        if (await service.path(transaction_id))[-1] == status:
+            return
         await asyncio.sleep(0.05)
 
 
@@ -46,15 +50,18 @@ async def look_through(service, js, folder):
 
 
 async def test_a_payout_that_plaid_has_since_the_backup_is_found_there_and_not_made_again(
-    plaid_service, plaid_urls, plaid_books, js, tmp_path
+    plaid_service, plaid_urls, plaid_books, js, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(transfers, "_LISTED_MAX", 1)  # a page
     payout = await plaid_service.payout("inv-002", "08")
     async with restored_to_here(plaid_urls):
-        await work(plaid_service)
+        await until_done(plaid_service, payout.transaction_id)
         [made] = plaid_desk.list_transfers(plaid_books, payout.transaction_id)
+        later = await plaid_service.payout("inv-002", "08")
+        await until_done(plaid_service, later.transaction_id)
     assert (await plaid_service.path(payout.transaction_id))[-1] != "COMPLETED"
     await look_through(plaid_service, js, tmp_path)
-    await work(plaid_service)
+    await until_done(plaid_service, payout.transaction_id)
     assert [each["id"] for each in plaid_desk.list_transfers(plaid_books, payout.transaction_id)] == [made["id"]]
     found = await plaid_service.get(payout.transaction_id)
     assert found.provider_reference == made["id"]
@@ -70,16 +77,16 @@ async def test_a_debit_of_which_stripe_has_forgotten_the_key_is_found_there_and_
     )
     confirmed = await stripe_desk.start(service, "02")
     stripe_desk.confirm(url, confirmed.provider_reference)
-    await work(service)
+    await until_done(service, confirmed.transaction_id, "SETTLED")
     debit = await service.deposit(suffix="02")
     async with restored_to_here(urls):
-        await work(service)
+        await until_done(service, debit.transaction_id, "PENDING_SETTLEMENT")
         [made] = list_intents(books, debit.transaction_id)
     with sqlite3.connect(books, timeout=5) as connection:
         connection.execute("DELETE FROM answers")  # as it does after a day
     service.clock.advance(timedelta(hours=25))
     await look_through(service, js, tmp_path)
-    await work(service)
+    await until_done(service, debit.transaction_id, "PENDING_SETTLEMENT")
     assert list_intents(books, debit.transaction_id) == [made]
     assert (await service.get(debit.transaction_id)).provider_reference == made
 
