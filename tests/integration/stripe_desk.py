@@ -190,6 +190,12 @@ async def pay_by_card(service: TransactionsHarness, url: str, card: str = "pm_ca
     return seen
 
 
+async def jump(service: TransactionsHarness, seen: Any, name: str) -> None:
+    """To a time that the transaction says, and everything that is due then."""
+    service.clock.set(getattr(seen, name).ToDatetime().astimezone(service.clock.now().tzinfo))
+    await service.work(hurried=True)
+
+
 async def start(service: TransactionsHarness, suffix: str = "02") -> Any:
     made = await service.deposit(suffix=suffix)
     await service.work()

@@ -52,7 +52,7 @@ async def test_what_was_told_since_the_backup_is_missing_and_what_was_told_befor
 ):
     await tell(database, js, "before-1", "before-2")
     await forget(database, js, urls, "lost-1", "lost-2")
-    await tell(database, js, "after-1", "after-2")  # under the numbers that the lost ones had
+    await tell(database, js, "after-1", "after-2")
     assert await find_names(database, js, keys) == ["lost-1", "lost-2"]
     assert await find_names(database, js, keys) == ["lost-1", "lost-2"], "and each is kept once"
 

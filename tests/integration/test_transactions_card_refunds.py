@@ -24,6 +24,7 @@ from tests.integration.stripe_desk import (
     answer_dispute,
     becomes,
     have_disputed,
+    jump,
     pay,
     pay_by_card,
     post,
@@ -39,11 +40,6 @@ pytest_plugins = ("tests.integration.stripe_desk",)
 @pytest.fixture
 def service(stripe_service: TransactionsHarness) -> TransactionsHarness:
     return stripe_service
-
-
-async def jump(service, seen, name: str) -> None:
-    service.clock.set(getattr(seen, name).ToDatetime().astimezone(service.clock.now().tzinfo))
-    await service.work(hurried=True)
 
 
 async def contribute(service, url, card: str = "pm_card_visa", **more):

@@ -26,6 +26,7 @@ from tests.integration.stripe_desk import (
     becomes,
     deliver,
     have_disputed,
+    jump,
     pay,
     pay_by_card,
     post,
@@ -48,12 +49,6 @@ def service(stripe_service: TransactionsHarness) -> TransactionsHarness:
 
 def a_card_order(**more):
     return an_order("", payment_method="CARD", bank_account_id="", **more)
-
-
-async def jump(service, seen, name: str) -> None:
-    """To a time that the transaction says, and everything that is due then."""
-    service.clock.set(getattr(seen, name).ToDatetime().astimezone(service.clock.now().tzinfo))
-    await service.work(hurried=True)
 
 
 async def read_last_event(service, transaction_id: str, kind):

@@ -13,6 +13,7 @@ from tests.integration.stripe_desk import (
     alter,
     answer_dispute,
     have_disputed,
+    jump,
     pay,
     pay_by_card,
     read,
@@ -28,11 +29,6 @@ pytest_plugins = ("tests.integration.stripe_desk",)
 @pytest.fixture
 def service(stripe_service: TransactionsHarness) -> TransactionsHarness:
     return stripe_service
-
-
-async def jump(service, seen, name: str) -> None:
-    service.clock.set(getattr(seen, name).ToDatetime().astimezone(service.clock.now().tzinfo))
-    await service.work(hurried=True)
 
 
 async def becomes(service, seen, *statuses):

@@ -94,6 +94,8 @@ _MOVES_AS_MUCH = (
     _c.currency.is_not_distinct_from(sa.bindparam("currency", type_=_c.currency.type)),
 )
 
+_IS_SAME_OR_ALIKE = sa.or_(sa.and_(*_IS_SAME), sa.and_(*_MOVES_AS_MUCH))
+
 # What was approved last of what else was asked for with the same content is told; others, if it was altered.
 _SAME_MAX = 10
 _SAME_APPROVED = Read(
@@ -133,10 +135,7 @@ _REJECTED = Read(
         is_mine(approvals),
         _c.resource_id == sa.bindparam("resource_id"),
         _c.approval_id != sa.bindparam("approval_id"),
-        sa.or_(
-            sa.and_(*_IS_SAME),
-            sa.and_(*_MOVES_AS_MUCH),
-        ),
+        _IS_SAME_OR_ALIKE,
         _c.status == Status.REJECTED,
     )
     .order_by(_c.decided_at.desc(), _c.approval_id.desc())
@@ -152,10 +151,7 @@ _ENDED = Read(
         is_mine(approvals),
         _c.resource_id == sa.bindparam("resource_id"),
         _c.approval_id != sa.bindparam("approval_id"),
-        sa.or_(
-            sa.and_(*_IS_SAME),
-            sa.and_(*_MOVES_AS_MUCH),
-        ),
+        _IS_SAME_OR_ALIKE,
         _c.status.not_in((Status.PENDING, Status.APPROVED, Status.EXECUTED)),
     )
     .order_by(_c.created_at.desc(), _c.approval_id.desc())

@@ -108,7 +108,7 @@ async def postpone_recount(tx: Tx, recount: Recount) -> bool:
 
 
 async def list_oldest(tx: Tx, count_max: int) -> Sequence[tuple[str, str]]:
-    """Organization and escrow account of some journals, of all organizations: those that a backup has first."""
+    """Organization and escrow account of the oldest journals of all organizations: even an old backup has those."""
     query = sa.select(counted_journals).order_by(_c.escrow_account_id).limit(count_max)
     return [(row.org_id, row.escrow_account_id) for row in keep_sealed(tx, counted_journals, await tx.execute(query))]
 

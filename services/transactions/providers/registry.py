@@ -54,8 +54,7 @@ async def open_providers(
     files = None if ach_files is None else AchFileOrders(ach_files, database, clock, vault)
     bank = _open_sandbox(settings)
     payments = _open_stripe(settings, vault)
-    transfers = _open_transfers(settings, database, clock, vault)
-    links = _open_links(settings)
+    transfers, links = _open_plaid(settings, database, clock, vault)
     asked: dict[str, _Asked] = {
         **_list_one(ach_file.NAME, files),
         **_list_one(sandbox.NAME, bank),
@@ -109,35 +108,26 @@ def _open_stripe(settings: ProviderSettings, vault: Vault) -> StripePayments | N
     return StripePayments(key, settings.stripe_api_url, vault, return_url=settings.stripe_return_url)
 
 
-def _open_transfers(
+def _open_plaid(
     settings: ProviderSettings, database: Database, clock: Clock, vault: Vault
-) -> PlaidTransfers | None:
-    """Raises ConfigurationError."""
+) -> tuple[PlaidTransfers, PlaidLinks] | tuple[None, None]:
+    """What moves money there, and what links bank accounts. Raises ConfigurationError."""
+    name, page = settings.plaid_link_client_name, settings.plaid_link_redirect_url
     plaid_keys.check_address(settings.plaid_base_url)
+    plaid_keys.check_link(name, page)
     secret = settings.plaid_secret.get_secret_value()
     if not secret:
-        return None
+        return None, None
     _check_given(settings, "plaid_base_url", "plaid_secret")
     _check_given(settings, "plaid_client_id", "plaid_secret")
     # Here, for Plaid's own client is hundreds of modules, and twenty megabytes.
+    from services.transactions.providers.plaid.links import PlaidLinks
     from services.transactions.providers.plaid.transfers import PlaidTransfers
 
     there = settings.plaid_base_url, settings.plaid_client_id, secret
     same_day = SameDayWays(debits=settings.plaid_same_day_debits, credits=settings.plaid_same_day_credits)
-    return PlaidTransfers(*there, database, clock, vault, same_day=same_day)
-
-
-def _open_links(settings: ProviderSettings) -> PlaidLinks | None:
-    """Raises ConfigurationError."""
-    name, page = settings.plaid_link_client_name, settings.plaid_link_redirect_url
-    plaid_keys.check_link(name, page)
-    secret = settings.plaid_secret.get_secret_value()
-    if not secret:
-        return None
-    from services.transactions.providers.plaid.links import PlaidLinks
-
-    there = settings.plaid_base_url, settings.plaid_client_id, secret
-    return PlaidLinks(*there, client_name=name, redirect_url=page)
+    transfers = PlaidTransfers(*there, database, clock, vault, same_day=same_day)
+    return transfers, PlaidLinks(*there, client_name=name, redirect_url=page)
 
 
 def _check_choice(choice: ProviderChoice, settings: ProviderSettings) -> None:
