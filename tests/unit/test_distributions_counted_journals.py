@@ -11,7 +11,7 @@ from realco.escrow.v1.journal_pb2 import JournalEntry, LedgerEntry
 from services.distributions.commands.raises.journals import follow_journal
 from services.distributions.domain.counted_journal import (
     CountedJournal,
-    Told,
+    LastEntry,
     await_recount,
     check_is_counted,
     finish_recount,
@@ -70,34 +70,39 @@ def test_another_life_of_escrow_s_database_has_the_journal_read_and_one_that_is_
 
 
 def test_what_is_told_while_it_waits_counts_for_nothing_and_is_remembered() -> None:
-    waiting = await_recount(COUNTED, Told("third", 2), NOW)
+    waiting = await_recount(COUNTED, LastEntry("third", 2), NOW)
     entries, after = follow_journal(waiting, "third", [entry(3)], NOW.replace(day=2))
-    assert (entries, after.told, after.waits_since) == ((), Told("third", 3), NOW)
+    assert (entries, after.told, after.waits_since) == ((), LastEntry("third", 3), NOW)
 
 
 @pytest.mark.parametrize(
     ("told", "read", "told_before", "verdict"),
     [
-        (Told("third", 3), Told("third", 3), Told("third", 3), True),
-        (Told("third", 3), Told("third", 9), Told("third", 2), True),
-        (Told("third", 3), Told("third", 2), Told("third", 2), False),  # told meanwhile
+        (LastEntry("third", 3), LastEntry("third", 3), LastEntry("third", 3), True),
+        (LastEntry("third", 3), LastEntry("third", 9), LastEntry("third", 2), True),
+        (LastEntry("third", 3), LastEntry("third", 2), LastEntry("third", 2), False),  # told meanwhile
         (
-            Told("second", 9),
-            Told("third", 2),
-            Told("second", 9),
+            LastEntry("second", 9),
+            LastEntry("third", 2),
+            LastEntry("second", 9),
             True,
         ),  # told before it was read, of a life that is over
-        (Told("fourth", 1), Told("third", 2), Told("third", 1), False),  # perhaps restored while it was read
+        (
+            LastEntry("fourth", 1),
+            LastEntry("third", 2),
+            LastEntry("third", 1),
+            False,
+        ),  # perhaps restored while it was read
     ],
 )
 def test_a_journal_is_read_to_its_end_when_all_that_was_told_is_in_it(
-    told: Told, read: Told, told_before: Told, verdict: bool
+    told: LastEntry, read: LastEntry, told_before: LastEntry, verdict: bool
 ) -> None:
     assert is_read(await_recount(COUNTED, told, NOW), read, told_before) is verdict
 
 
 def test_a_journal_that_was_counted_anew_remembers_which_lives_are_over() -> None:
-    after = finish_recount(await_recount(COUNTED, Told("second", 5), NOW), Told("third", 2))
+    after = finish_recount(await_recount(COUNTED, LastEntry("second", 5), NOW), LastEntry("third", 2))
     assert after == replace(
         COUNTED, incarnation="third", journal_sequence=2, past_incarnations=("1st", "second"), waits_since=None
     )
@@ -107,6 +112,6 @@ def test_nothing_is_decided_by_what_waits_to_be_counted() -> None:
     check_is_counted(None)
     check_is_counted(COUNTED)
     with pytest.raises(OfferingNotCounted) as refusal:
-        check_is_counted(await_recount(COUNTED, Told("third", 1), NOW))
+        check_is_counted(await_recount(COUNTED, LastEntry("third", 1), NOW))
     assert refusal.value.kind.transient
     assert refusal.value.metadata == {"wait_time": "2026-01-01T00:00:00Z"}

@@ -17,7 +17,7 @@ from services.distributions.domain.refusals import OfferingNotCounted
 _PAST_MAX = 100
 
 
-class Told(NamedTuple):
+class LastEntry(NamedTuple):
     """The last entry that an event told, in which incarnation."""
 
     incarnation: str
@@ -52,11 +52,11 @@ class CountedJournal:
         return self.waits_since is not None
 
     @property
-    def told(self) -> Told:
-        return Told(self.told_incarnation, self.told_sequence)
+    def told(self) -> LastEntry:
+        return LastEntry(self.told_incarnation, self.told_sequence)
 
 
-def await_recount(counted: CountedJournal, told: Told, now: datetime) -> CountedJournal:
+def await_recount(counted: CountedJournal, told: LastEntry, now: datetime) -> CountedJournal:
     """It waits to be counted anew from here on, or waits on; what was told is not counted."""
     return replace(
         counted,
@@ -66,7 +66,7 @@ def await_recount(counted: CountedJournal, told: Told, now: datetime) -> Counted
     )
 
 
-def is_read(counted: CountedJournal, read: Told, told_before: Told) -> bool:
+def is_read(counted: CountedJournal, read: LastEntry, told_before: LastEntry) -> bool:
     """Whether all that was told is among what was read.
 
     Args:
@@ -79,7 +79,7 @@ def is_read(counted: CountedJournal, read: Told, told_before: Told) -> bool:
     return counted.told == told_before
 
 
-def finish_recount(counted: CountedJournal, read: Told) -> CountedJournal:
+def finish_recount(counted: CountedJournal, read: LastEntry) -> CountedJournal:
     """It is counted up to what was read."""
     past = dict.fromkeys((*counted.past_incarnations, counted.incarnation, counted.told_incarnation))
     over = [each for each in past if each not in ("", read.incarnation)]

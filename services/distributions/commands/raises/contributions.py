@@ -87,9 +87,9 @@ async def _count_entries(
     held = await lock_investments_of_parties(tx, offering.offering_id, party_ids)
     warn_of_unknown(escrow_account_id, named, held)
     known = await lock_contributions(tx, {entry.transaction_id for entry in entries} - {""})
-    booked, counted = add_entries(entries, held, known)
+    booked, after = add_entries(entries, held, known)
     await save_contributions(tx, booked.values())
-    changes = list(zip(held, counted, strict=True))
+    changes = list(zip(held, after, strict=True))
     changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
     offering = await save_offering(tx, offering, add_up(offering, changes), events.OfferingUpdated(), now)
     await _pay_due_refunds(tx, offering, changed, now)
@@ -115,11 +115,11 @@ def add_entries(
     for each in booked.values():
         before = known.get(each.transaction_id)
         at_risk[each.investment_id] += each.at_risk_minor - (before.at_risk_minor if before else 0)
-    counted = [
+    after = [
         _add_booked(each, sums.get((each.investment_id, each.party_id), Booked()), at_risk[each.investment_id])
         for each in held
     ]
-    return booked, share_shortfalls(counted)
+    return booked, share_shortfalls(after)
 
 
 def _add_booked(investment: Investment, added: Booked, at_risk_minor: int) -> Investment:

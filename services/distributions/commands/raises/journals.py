@@ -8,7 +8,7 @@ from datetime import datetime
 
 from realco.escrow.v1.journal_pb2 import JournalEntry, LedgerEntry
 
-from services.distributions.domain.counted_journal import CountedJournal, Told, await_recount
+from services.distributions.domain.counted_journal import CountedJournal, LastEntry, await_recount
 
 
 def follow_journal(
@@ -25,7 +25,7 @@ def follow_journal(
         following = _take_following(counted, entries)
         if following is not None:
             return following
-    return (), await_recount(counted, Told(incarnation, entries[-1].journal_sequence), now)
+    return (), await_recount(counted, LastEntry(incarnation, entries[-1].journal_sequence), now)
 
 
 def _take_following(

@@ -33,7 +33,13 @@ from services.distributions.commands.raises.contributions import (
 )
 from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.dependencies import NAME, Dependencies
-from services.distributions.domain.counted_journal import CountedJournal, Told, await_recount, finish_recount, is_read
+from services.distributions.domain.counted_journal import (
+    CountedJournal,
+    LastEntry,
+    await_recount,
+    finish_recount,
+    is_read,
+)
 from services.distributions.domain.investment import Investment, forget_booked
 from services.distributions.store.contributions import Contribution, lock_contributions_of, save_contributions
 from services.distributions.store.counted_journals import (
@@ -69,8 +75,8 @@ class _Reading:
     page_token: str = ""  # of the last page: what followed since is on it, or after it
 
     @property
-    def last(self) -> Told:
-        return Told(self.incarnation, self.journal_sequence)
+    def last(self) -> LastEntry:
+        return LastEntry(self.incarnation, self.journal_sequence)
 
     async def read_page(self, escrow: Escrow) -> bool:
         """Whether there is another one. Where the journal is of another life than the pages before, it begins anew."""
@@ -211,7 +217,7 @@ async def follow_incarnation(dependencies: Dependencies) -> int:
                     counted = await lock_counted(tx, escrow_account_id)
                     if counted is not None and not counted.waits and counted.incarnation != incarnation:
                         now = dependencies.clock.now()
-                        await save_counted(tx, await_recount(counted, Told(incarnation, 0), now))
+                        await save_counted(tx, await_recount(counted, LastEntry(incarnation, 0), now))
                         done += 1
             except NotSealed:  # it is in the log, and holds up no other
                 continue
