@@ -1,9 +1,11 @@
-"""The sandbox bank and the services each have a calendar of their own, written apart: they must agree."""
+"""The sandbox bank and the services each have a calendar of their own, written apart: they must agree, with one another
+and with a library's."""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
 
+import holidays
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,13 @@ FIRST, LAST = date(1999, 1, 1), date(2060, 12, 31)
 def test_the_two_calendars_agree_on_every_day_of_six_decades() -> None:
     days = (FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1))
     assert [day for day in days if bank.is_banking_day(day) != ours.is_banking_day(day)] == []
+
+
+def test_a_calendar_that_others_keep_has_the_same_holidays() -> None:
+    kept = holidays.financial_holidays("XFED", years=range(FIRST.year, LAST.year + 1))
+    workdays = {day for day in kept if day.weekday() < 5}
+    days = (FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1))
+    assert workdays == {day for day in days if day.weekday() < 5 and not ours.is_banking_day(day)}
 
 
 @given(st.dates(date(2000, 1, 1), date(2050, 1, 1)), st.integers(1, 90))
