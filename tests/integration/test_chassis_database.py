@@ -320,6 +320,8 @@ async def test_a_safe_database_passes_the_boot_check(database):
             "ALTER ROLE {app} IN DATABASE {name} SET lock_timeout = '2s'",
             "{app} has a setting of its own: ALTER ROLE ... IN DATABASE {name} RESET lock_timeout",
         ),
+        ("app_url", "ALTER DATABASE {name} SET session_replication_role = replica", "no trigger and no foreign key"),
+        ("app_url", "GRANT SET ON PARAMETER session_replication_role TO {worker}", "{worker} may set a parameter"),
         ("app_url", "UPDATE test_clock SET allowed = true", "run the migrations without CLOCK_FILE"),
         ("owner_url", "SELECT 1", "owns tables"),
         ("admin_url", "SELECT 1", "is superuser"),

@@ -229,12 +229,9 @@ async def test_answers_that_somebody_has_sent_to_a_reader_are_told_from_its_own(
 
     async def disturb(message) -> None:
         if b"mine" not in message.data:
-            # A reader counts its questions, so it is known where the next answer is waited for.
-            inbox, _, asked = message.reply.rpartition(".")
-            for reply in (message.reply, f"{inbox}.{int(asked) + 1}"):
-                for number in range(5):
-                    wanted = json.dumps({"seq": last - 4 + number}).encode()
-                    await client.publish("$JS.API.DIRECT.GET.OTHER", wanted, reply=reply)
+            for number in range(5):
+                wanted = json.dumps({"seq": last - 4 + number}).encode()
+                await client.publish("$JS.API.DIRECT.GET.OTHER", wanted, reply=message.reply)
             for after in (0, last - 2, last + 5):
                 wanted = json.dumps({"seq": after + 1, "batch": 2, "who": "mine"}).encode()
                 await client.publish(message.subject, wanted, reply=message.reply)
@@ -256,6 +253,20 @@ async def test_answers_that_somebody_has_sent_to_a_reader_are_told_from_its_own(
         await chassis.until(read)
     await js.delete_stream("OTHER")
     assert (found, subjects) == (list(range(last - 4, last + 1)), {SUBJECT})
+
+
+async def test_nobody_foretells_where_a_reader_waits_for_its_next_answer(js):
+    """A later message of the stream itself, sent there first, would make those before it pass for lost."""
+    for number in range(5):
+        await js.publish(SUBJECT, b"%d" % number, headers=signed(SUBJECT, "", b""))
+    last, client = await last_of(js), streams.client_of(js)
+    async with streams.Reader(js, "ESCROW") as reader:
+        for asked in range(5):
+            wanted = json.dumps({"seq": last, "batch": 1}).encode()
+            await client.publish("$JS.API.DIRECT.GET.ESCROW", wanted, reply=f"{reader._inbox}.{asked}")
+        await chassis.until(lambda: reader._answers.qsize() >= 5)
+        heard = await reader.read(last - 5, 5)
+    assert [one.sequence for one in heard] == list(range(last - 4, last + 1))
 
 
 async def test_a_mirror_that_answers_for_a_stream_takes_no_event_out_of_its_turn(database, js, subscriber):

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from deploy.topology import database_of
-from services.chassis.data.migrate import find_guard_differences
+from services.chassis.data.migrate import begin_incarnation, drift, find_guard_differences
+from services.chassis.data.urls import dsn_of
 
 SERVICE = "compliance"
 KNOWN = database_of(SERVICE)
+_ANY_CHECK = "SELECT conname FROM pg_constraint WHERE conrelid = 'parties'::regclass AND contype = 'c' LIMIT 1"
+_INCARNATION = "SELECT incarnation::text FROM public.incarnation"
 
 
 @pytest.fixture
@@ -160,6 +164,25 @@ HARMS: dict[str, tuple[str, list[str]]] = {
             f"role friend, which is a member of {KNOWN.owner_role}: that",
         ],
     ),
+    "numbers that come back": (
+        "ALTER SEQUENCE outbox_id_seq INCREMENT BY 1000000000 MAXVALUE 3000000000 CYCLE",
+        ["sequence outbox_id_seq"],
+    ),
+    "a login that may switch triggers off": (
+        f"GRANT SET ON PARAMETER session_replication_role TO {KNOWN.app_role}",
+        [f"{KNOWN.app_role} may SET the parameter session_replication_role: that"],
+    ),
+    "things that are said to be part of an extension": (
+        (
+            "CREATE EXTENSION pg_stat_statements SCHEMA information_schema;"
+            "CREATE FUNCTION pg_catalog.convert_to(text, text) RETURNS bytea LANGUAGE sql AS $$SELECT ''::bytea$$;"
+            " ALTER EXTENSION pg_stat_statements ADD FUNCTION pg_catalog.convert_to(text, text)"
+        ),
+        [
+            "extension pg_stat_statements is in no",
+            "function pg_catalog.convert_to(pg_catalog.text,pg_catalog.text) is in no",
+        ],
+    ),
     "settings of all who sign in": (
         (
             "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET row_security = off', current_database()); END$$;"
@@ -177,6 +200,25 @@ async def test_whatever_is_there_and_not_stated_is_named(admin):
     found = "\n".join(await find_after(admin))
     missed = {name: [line for line in said if line not in found] for name, (_, said) in HARMS.items()}
     assert {name: lines for name, lines in missed.items() if lines} == {}
+
+
+async def test_an_owner_who_has_another_path_hides_nothing_and_keeps_no_restore_from_a_new_incarnation(urls):
+    owner = await asyncpg.connect(dsn_of(urls.owner_url))
+    await owner.execute(
+        "CREATE SCHEMA evil; CREATE TABLE evil.pg_db_role_setting (setdatabase oid, setrole oid, setconfig text[]);"
+        "CREATE TABLE evil.pg_constraint (LIKE pg_catalog.pg_constraint);"
+        "CREATE TABLE evil.incarnation AS TABLE incarnation;"
+        f"ALTER TABLE parties DROP CONSTRAINT {await owner.fetchval(_ANY_CHECK)};"
+        f"ALTER ROLE CURRENT_USER IN DATABASE {urls.name} SET search_path = evil, public, pg_catalog"
+    )
+    before = await owner.fetchval(_INCARNATION)
+    found = "\n".join(await drift(urls.owner_url, SERVICE))
+    begun = await begin_incarnation(urls.owner_url)
+    assert "schema evil is in no migration" in found
+    assert f"setting search_path of {KNOWN.owner_role}: that" in found
+    assert "constraint " in found
+    assert before != begun == await owner.fetchval(_INCARNATION)
+    await owner.close()
 
 
 async def test_of_a_database_that_nobody_touched_nothing_is_named(admin):

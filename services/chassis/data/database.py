@@ -42,7 +42,7 @@ from services.chassis.data.roles import (
 )
 from services.chassis.data.seals import Seals, bind_seals, read_keys
 from services.chassis.data.transaction import Tx
-from services.chassis.data.urls import connect, dsn_of
+from services.chassis.data.urls import SEARCH_PATH, connect, dsn_of
 from services.chassis.process.settings import Settings
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy
 from services.chassis.values.invariant import invariant
@@ -62,7 +62,7 @@ _QUOTABLE = re.compile(r"[A-Za-z0-9_-]*")
 _PINNED = ", ".join(
     f"set_config('{name}', '{value}', true)"
     for name, value in {
-        "search_path": "public, pg_temp",
+        "search_path": SEARCH_PATH,
         "synchronous_commit": "on",
         "row_security": "on",
         "timezone": "UTC",

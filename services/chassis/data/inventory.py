@@ -30,22 +30,19 @@ _NUMBERED = (
     "SELECT CAST(CAST(replace('pg_catalog.{0}', '_metadata', '') AS regclass) AS oid) AS kind, oid, '{0}' AS catalogue"
     " FROM pg_catalog.{0} WHERE oid >= 16384"
 )
-# A part of another object goes with that, and so do members of extensions, which are named themselves: of plpgsql all
-# were there from the start. Temporary tables are their session's. Of the schema of ours, what `migrate` compares.
+# A part of another object goes with that. A member of an extension does not: anything can be made one. Temporary tables
+# are their session's. Of the schema of ours, what `migrate` compares.
 _STRANGE = r"""
 SELECT DISTINCT concat(found.type, ' ', regexp_replace(found.identity, '\mpublic\.', '', 'g'))
 FROM ({numbered}) AS made CROSS JOIN LATERAL pg_identify_object(made.kind, made.oid, 0) AS found
 WHERE NOT EXISTS (
     SELECT FROM pg_depend d
-    LEFT JOIN pg_extension x ON d.refclassid = CAST('pg_extension' AS regclass) AND x.oid = d.refobjid
-    WHERE d.classid = made.kind AND d.objid = made.oid AND d.objsubid = 0
-      AND (d.deptype = 'i' OR d.deptype = 'e' AND x.extname <> 'plpgsql')
+    WHERE d.classid = made.kind AND d.objid = made.oid AND d.objsubid = 0 AND d.deptype = 'i'
 )
 AND NOT (made.catalogue IN ('pg_class', 'pg_type', 'pg_constraint', 'pg_attrdef')
          AND found.identity ~ '^(for |[^" ]+ on )?pg_(toast_)?temp(_[0-9]+)?\.')
 AND NOT (made.catalogue = 'pg_class' AND found.type = 'index' AND found.identity ~ '^pg_toast\.pg_toast_[0-9]+_index$')
 AND NOT (made.catalogue = 'pg_namespace' AND found.identity ~ '^pg_(toast_)?temp(_[0-9]+)?$')
-AND NOT (made.catalogue = 'pg_extension' AND found.identity = 'pg_stat_statements')
 AND NOT (made.catalogue = 'pg_proc' AND found.schema = 'public')
 AND NOT (made.catalogue = 'pg_operator' AND found.schema = 'public')
 AND NOT (made.catalogue = 'pg_class' AND found.schema = 'public' AND found.type <> 'composite type')
@@ -110,10 +107,6 @@ WITH ours AS (
     SELECT proname || '(' || pg_get_function_identity_arguments(oid) || ')' AS name, proowner,
            coalesce(proacl, acldefault('f', proowner)) AS rights
     FROM pg_proc WHERE pronamespace = CAST(:schema AS regnamespace)
-      AND NOT EXISTS (
-          SELECT FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
-          WHERE d.objid = pg_proc.oid AND d.deptype = 'e' AND x.extname <> 'plpgsql'
-      )
 ), granted AS (
     SELECT relname AS name, each.* FROM ours, aclexplode(rights) AS each
     UNION ALL SELECT name, each.* FROM called, aclexplode(rights) AS each
@@ -171,6 +164,13 @@ SELECT concat('setting ', split_part(each, '=', 1), ' of ',
 FROM pg_db_role_setting, unnest(setconfig) AS each
 WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
    OR setdatabase = 0 AND setrole IN (0, CAST(CAST(:owner AS regrole) AS oid))
+UNION ALL
+SELECT concat(CASE grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(grantee AS regrole) AS text) END, ' may ',
+              privilege_type, ' the parameter ', parname)
+FROM pg_parameter_acl, aclexplode(paracl) AS each WHERE grantee <> 10
+UNION ALL
+SELECT concat('setting ', name, ' ', reset_val, ' of the server') FROM pg_settings
+WHERE name = 'session_replication_role' AND reset_val <> 'origin'
 UNION ALL
 SELECT concat('role ', rolname, ', which ', CASE WHEN rolsuper THEN 'is a superuser' WHEN rolbypassrls
               THEN 'passes row level security' WHEN rolcreaterole THEN 'makes roles' ELSE 'copies the cluster' END)

@@ -30,7 +30,7 @@ from services.chassis.data.catalogue import find_rights_differences
 from services.chassis.data.inventory import compare_facts, list_strangers, read_facts
 from services.chassis.data.rights import Table
 from services.chassis.data.schema import known_schema, migrations_folder, note_compatibility, read_schema
-from services.chassis.data.urls import connect, dsn_of
+from services.chassis.data.urls import SEARCH_PATH, connect, dsn_of
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.process.tracebacks import describe
 from services.chassis.values.errors import BootError
@@ -76,10 +76,6 @@ SELECT concat(CASE prokind WHEN 'p' THEN 'procedure ' ELSE 'function ' END,
        CASE prokind WHEN 'a' THEN 'aggregate'
        ELSE replace(pg_get_functiondef(oid), concat('FUNCTION ', :schema, '.'), 'FUNCTION ') END
 FROM pg_proc WHERE pronamespace = CAST(:schema AS regnamespace)
-  AND NOT EXISTS (
-      SELECT FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
-      WHERE d.objid = pg_proc.oid AND d.deptype = 'e' AND x.extname <> 'plpgsql'
-  )
 UNION ALL
 SELECT concat('trigger ', tgname, ' of ', relname),
        concat(tgenabled, ' ', replace(pg_get_triggerdef(pg_trigger.oid), concat(:schema, '.'), ''))
@@ -96,8 +92,9 @@ SELECT concat('rule ', rulename, ' of ', relname), concat(ev_enabled, ' ', pg_ge
 FROM ours JOIN pg_rewrite ON ev_class = ours.oid
 UNION ALL
 SELECT concat(CASE relkind WHEN 'S' THEN 'sequence ' WHEN 'f' THEN 'foreign table ' ELSE 'view ' END, relname),
-       CAST(relpersistence AS text)
-FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('v', 'm', 'f', 'S')
+       concat_ws(' ', relpersistence, seqincrement, seqmin, seqmax, seqcache, seqcycle)
+FROM pg_class LEFT JOIN pg_sequence ON seqrelid = oid
+WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('v', 'm', 'f', 'S')
 UNION ALL
 SELECT concat('type ', typname), CAST(typtype AS text)
 FROM pg_type WHERE typnamespace = CAST(:schema AS regnamespace) AND typtype IN ('d', 'e', 'r')
@@ -132,11 +129,13 @@ def config_of(service: str) -> Config:
 def engine_of(url: str, session: Mapping[str, str]) -> AsyncEngine:
     """An engine for migrations. asyncpg opens its connections from the URL: SQLAlchemy knows no `sslmode`.
 
+    Names mean what they should, whatever path the role has of its own: what a session begins with counts for more.
+
     Args:
         url: As `dsn_of` takes it.
         session: The settings each connection begins with.
     """
-    create = partial(connect, dsn_of(url), server_settings=dict(session))
+    create = partial(connect, dsn_of(url), server_settings={"search_path": SEARCH_PATH, **session})
     return create_async_engine(
         "postgresql+asyncpg://",
         # Statement parameters are people's data: they stay out of exceptions, and so out of logs.

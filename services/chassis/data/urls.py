@@ -12,6 +12,8 @@ from typing import Any
 
 import asyncpg
 
+# PostgreSQL's own names come first, since it does not name their schema; no temporary table takes another's place.
+SEARCH_PATH = "public, pg_temp"
 # How long a server may leave what we sent unacknowledged, and an idle connection be without a sign of life.
 _SILENCE_SECONDS_MAX = 10
 _PROBE_SECONDS = 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -264,7 +265,6 @@ class Reader:
         self._client, self._subject = client_of(js), f"{js._prefix}.DIRECT.GET.{stream}"
         self._stream = stream
         self._inbox = self._client.new_inbox()
-        self._asked = 0
         self._answers: asyncio.Queue[Msg] = asyncio.Queue()
 
     async def __aenter__(self) -> Reader:
@@ -285,8 +285,8 @@ class Reader:
             Gap: there are later ones, and not the next; or another message is `after`; or another stream answers.
             nats.errors.Error, TimeoutError: unknown.
         """
-        self._asked += 1
-        reply = f"{self._inbox}.{self._asked}"
+        # Nobody knows it before this asks: who has the same password could answer first.
+        reply = f"{self._inbox}.{secrets.token_hex(16)}"
         known = 1 if stored_at else 0
         wanted = {"seq": after + 1 - known, "batch": most + known, "max_bytes": _READ_BYTES_MAX}
         await self._client.publish(self._subject, json.dumps(wanted).encode(), reply=reply)

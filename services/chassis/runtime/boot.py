@@ -73,6 +73,7 @@ async def boot_check(database: Database, settings: ClockSettings, *, is_start: b
         off = sa.text("SELECT name FROM pg_settings WHERE name = ANY(CAST(:names AS text[])) AND reset_val <> 'on'")
         switched_off = await tx.scalars(off, {"names": _DURABLE})
         faults += [f"PostgreSQL: {name} must be on, or a power cut loses acknowledged money" for name in switched_off]
+        faults += await _guard_faults(tx)
         faults += await _role_faults(tx)
         faults += await _row_security_faults(tx, worker_role)
         faults += await _trigger_faults(tx)
@@ -171,7 +172,9 @@ async def _role_faults(tx: Tx) -> list[str]:
         " AS administers, r.rolconnlimit < 0 AS takes_all, EXISTS (SELECT FROM pg_class c WHERE"
         " c.relkind IN ('r', 'p') AND pg_has_role(current_user, c.relowner, 'USAGE')) AS owns,"
         " EXISTS (SELECT FROM pg_auth_members m"
-        " WHERE m.member = r.oid) AS belongs, has_database_privilege(current_database(), 'TEMP') AS temporary,"
+        " WHERE m.member = r.oid) AS belongs,"
+        " EXISTS (SELECT FROM pg_parameter_acl p, aclexplode(paracl) AS each WHERE grantee IN (0, r.oid)) AS sets,"
+        " has_database_privilege(current_database(), 'TEMP') AS temporary,"
         " has_database_privilege(current_database(), 'CREATE') OR EXISTS (SELECT FROM pg_namespace n WHERE"
         " has_schema_privilege(n.oid, 'CREATE')) AS creates, EXISTS (SELECT FROM unnest(CAST(:calls AS text[])) AS f"
         " WHERE has_function_privilege(f, 'EXECUTE')) AS calls,"
@@ -186,6 +189,7 @@ async def _role_faults(tx: Tx) -> list[str]:
         "administers": "may make roles or databases, or replicate",
         "takes_all": "may open all connections that there are: ALTER ROLE ... CONNECTION LIMIT ...",
         "belongs": "is a member of another role",
+        "sets": "may set a parameter of the server: REVOKE ALL ON PARAMETER ..., see pg_parameter_acl",
         "temporary": "may make temporary tables: REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC",
         "creates": "may make tables: REVOKE CREATE ON SCHEMA ...",
         "calls": f"may call what nobody calls: REVOKE EXECUTE ON FUNCTION {', '.join(NOBODY_CALLS)} FROM PUBLIC",
@@ -231,6 +235,14 @@ async def _row_security_faults(tx: Tx, worker: str) -> list[str]:
         *(f"table {name} has org_id and no forced row level security" for name, hides, _ in tables if not hides),
         *(f"table {name} {more}" for name, _, is_ours in tables if not is_ours),
     ]
+
+
+async def _guard_faults(tx: Tx) -> list[str]:
+    """Whether sessions begin with triggers and foreign keys on: a line of the server's configuration ends them all."""
+    begins_with = "SELECT reset_val FROM pg_settings WHERE name = 'session_replication_role'"
+    if await tx.scalar(sa.text(begins_with)) == "origin":
+        return []
+    return ["PostgreSQL: session_replication_role must be origin, or no trigger and no foreign key refuses anything"]
 
 
 async def _trigger_faults(tx: Tx) -> list[str]:
