@@ -53,12 +53,10 @@ class Books:
     def forget_key(self, unique_key: str) -> None:
         self._store.execute("UPDATE objects SET unique_key = NULL WHERE unique_key = ?", unique_key)
 
-    def list_objects(self, kind: str, *, limit: int, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-        """Some of them, newest first, and how many there are."""
-        query = "SELECT body FROM objects WHERE kind = ? ORDER BY sequence DESC LIMIT ? OFFSET ?"
-        rows = self._store.all(query, kind, limit, offset)
-        [counted] = self._store.all("SELECT count(*) AS number FROM objects WHERE kind = ?", kind)
-        return [json.loads(row["body"]) for row in rows], counted["number"]
+    def list_all(self, kind: str) -> list[dict[str, Any]]:
+        """Newest first."""
+        rows = self._store.all("SELECT body FROM objects WHERE kind = ? ORDER BY sequence DESC", kind)
+        return [json.loads(row["body"]) for row in rows]
 
     def make(
         self,

@@ -13,7 +13,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.plaid.answers import PlaidRefusal, encode, encode_answer, now_ms, spell_time
@@ -22,6 +22,7 @@ from sandbox.plaid.books import Books, not_there
 from sandbox.routing_numbers import has_aba_check_digit
 
 EVENTS_MAX = 500
+_EVER_SINCE, _FOR_EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 LIST_MAX = 25
 _AMOUNT = re.compile(r"(?!0+\.00)[0-9]{1,8}\.[0-9]{2}")
 _CLASSES = {"debit": {"web", "ppd", "ccd", "tel"}, "credit": {"ppd", "ccd"}}
@@ -152,13 +153,16 @@ class Desk:
         return 200, encode_answer(transfer=_show(found))
 
     def list_transfers(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
-        """Newest first, those made since `start_date`."""
+        """Newest first, those made from `start_date` to `end_date`."""
         offset, limit = int(asked.get("offset", 0)), min(int(asked.get("count", LIST_MAX)), LIST_MAX)
-        found, count = self._books.list_objects("transfer", limit=limit, offset=offset)
-        since = datetime.fromisoformat(asked["start_date"]) if asked.get("start_date") else None
-        listed = [each for each in found if since is None or datetime.fromisoformat(each["created"]) >= since]
-        has_more = len(found) + offset < count and len(listed) == len(found)
-        return 200, encode_answer(transfers=list(map(_show, listed)), has_more=has_more)
+        since, until = (
+            datetime.fromisoformat(asked[name]) if asked.get(name) else otherwise
+            for name, otherwise in (("start_date", _EVER_SINCE), ("end_date", _FOR_EVER))
+        )
+        found = self._books.list_all("transfer")
+        made = [each for each in found if since <= datetime.fromisoformat(each["created"]) <= until]
+        listed = made[offset : offset + limit]
+        return 200, encode_answer(transfers=list(map(_show, listed)), has_more=offset + len(listed) < len(made))
 
     def sync_events(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
         after_id, count = asked.get("after_id"), asked.get("count") or 100

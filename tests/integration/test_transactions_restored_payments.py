@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from services.chassis.events.forgotten import list_and_record
 from services.chassis.values.clock import SystemClock
-from services.transactions.providers.plaid import transfers
+from services.transactions.providers.plaid import former_transfers
 from services.transactions.providers.settings import ProviderSettings
 from tests.integration import plaid_desk, stripe_desk
 from tests.integration.stripe_desk import API_KEY, BY_STRIPE, WEBHOOK_SECRET
@@ -52,7 +52,7 @@ async def look_through(service, js, folder):
 async def test_a_payout_that_plaid_has_since_the_backup_is_found_there_and_not_made_again(
     plaid_service, plaid_urls, plaid_books, js, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(transfers, "_LISTED_MAX", 1)  # a page
+    monkeypatch.setattr(former_transfers, "_LISTED_MAX", 1)  # a page
     payout = await plaid_service.payout("inv-002", "08")
     async with restored_to_here(plaid_urls):
         await until_done(plaid_service, payout.transaction_id)

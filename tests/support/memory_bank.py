@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from services.transactions.domain.payments import Payment, PaymentStatus
-from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder, ProviderEvent
+from services.transactions.providers.protocols import Declined, FormerLife, OutcomeUnknown, PaymentOrder, ProviderEvent
 
 
 def unknown() -> OutcomeUnknown:
@@ -51,7 +51,7 @@ class MemoryBank:
         return self.payments[self.by_key[order.key]]
 
     async def list_payments(
-        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+        self, reference: str, refunded_payment_id: str = "", former_life: FormerLife | None = None
     ) -> list[Payment]:
         self.look_ups += 1
         return [payment for payment in reversed(self.payments.values()) if payment.reference == reference]

@@ -7,6 +7,7 @@ leave out an event. And whether an aggregate is of before a restore, which the s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from google.protobuf.message import Message
 from realco.type.v1 import event_pb2
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.incarnation import BEGUN_AT
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row
 from services.chassis.data.tables import aggregate_versions
@@ -30,7 +32,7 @@ _FIND = sa.select(_c.aggregate_id, _c.version).where(
     _c.org_id == sa.bindparam("org_id"), _c.aggregate_id == sa.func.any(sa.bindparam("ids", type_=sa.ARRAY(sa.Text)))
 )
 _RESTORED = Read(
-    sa.select(_c.restored_version).where(
+    sa.select(BEGUN_AT.label("restored_at")).where(
         is_mine(aggregate_versions), _c.aggregate_id == sa.bindparam("aggregate_id"), _c.restored_version.is_not(None)
     )
 )
@@ -58,10 +60,10 @@ def is_restored(aggregate_id: sa.Column[str]) -> sa.ColumnElement[bool]:
     return sa.exists(sa.select(sa.literal_column("1")).select_from(aggregate_versions).where(*which))
 
 
-async def was_restored(source: Source, aggregate_id: str) -> bool:
-    """The same of one aggregate of the caller's organization."""
+async def find_restored_at(source: Source, aggregate_id: str) -> datetime | None:
+    """The same of one aggregate of the caller's organization: when, by the database's clock; None: it is not so."""
     found = await fetch_row(source, _RESTORED, aggregate_id=aggregate_id)
-    return found is not None
+    return None if found is None else found.restored_at
 
 
 def note_versions(tx: Tx, drawn: Mapping[str, int]) -> None:

@@ -18,7 +18,7 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.reads import Source
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
-from services.chassis.data.versions import was_restored
+from services.chassis.data.versions import find_restored_at
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
@@ -37,7 +37,7 @@ from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, group_by_organization, record_each
-from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import Declined, FormerLife, NotAsOrdered, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, moves, provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.vault import KeyMissing, SealedFor, VaultError
@@ -150,8 +150,9 @@ async def _order_or_find(
     now = dependencies.clock.now()
     if maybe_sent or now - row.updated_at > ASKED_LATELY:
         # What was made of it after a backup is in no table of ours.
-        made_since = row.created_at if await was_restored(reader, row.transaction_id) else None
-        found = await _find_payment(dependencies, row, earlier, refunded, made_since)
+        restored_at = await find_restored_at(reader, row.transaction_id)
+        former_life = None if restored_at is None else FormerLife(row.created_at, restored_at)
+        found = await _find_payment(dependencies, row, earlier, refunded, former_life)
         if found is not None:
             return found
         _check_remembered(row, now)
@@ -281,7 +282,7 @@ async def _find_payment(
     row: Transaction,
     earlier: frozenset[str],
     refunded: str,
-    made_since: datetime | None = None,
+    former_life: FormerLife | None = None,
 ) -> Payment | None:
     """The payment of the current attempt, where the provider has it and can be asked.
 
@@ -292,7 +293,7 @@ async def _find_payment(
     payments: Sequence[Payment] = []
     if PROVIDERS[row.provider].is_asked_for_payments:
         look_ups = dependencies.providers.require_look_ups(row.provider)
-        payments = await look_ups.list_payments(row.transaction_id, refunded, made_since)
+        payments = await look_ups.list_payments(row.transaction_id, refunded, former_life)
     wanted = max(row.presentments, 1)
     unknown = [each for each in payments if each.payment_id not in earlier]
     found = [each for each in unknown if each.presentment == wanted]

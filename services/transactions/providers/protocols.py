@@ -168,18 +168,25 @@ class PaymentOrders(Protocol):
         ...
 
 
+class FormerLife(NamedTuple):
+    """When a payment may have been made of which a restored database knows nothing: from when it was ordered until the
+    restore."""
+
+    since: datetime
+    until: datetime
+
+
 class PaymentLookUps(Protocol):
     """Says how payments stand."""
 
     async def list_payments(
-        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+        self, reference: str, refunded_payment_id: str = "", former_life: FormerLife | None = None
     ) -> list[Payment]:
         """Every payment made under our reference, newest first. Raises OutcomeUnknown.
 
         Args:
             refunded_payment_id: As the order has it.
-            made_since: Our database was restored and may lack what we keep of them, so the provider says all there are;
-                none was made before that time.
+            former_life: Our database was restored and may lack what we keep of those that were made then.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
@@ -25,7 +25,7 @@ from services.transactions.domain.prenotes import Standing, build_failure
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
 from services.transactions.providers.ach_file.prenotes import judge_or_ask
-from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import Declined, FormerLife, OutcomeUnknown, PaymentOrder
 from services.transactions.store import ach
 from services.transactions.vault import SealedFor, Vault
 
@@ -61,7 +61,7 @@ class AchFileOrders:
         return await self._to_payment(known)
 
     async def list_payments(
-        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+        self, reference: str, refunded_payment_id: str = "", former_life: FormerLife | None = None
     ) -> list[Payment]:
         async with self._database.begin() as tx:
             found = await ach.list_attempts(tx, reference)

@@ -12,7 +12,6 @@ bear it is none of ours. Source: plaid.com/docs/transfer/creating-transfers.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
-from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from plaid.model.ach_class import ACHClass
@@ -22,7 +21,6 @@ from plaid.model.transfer_authorization_idempotency_key import TransferAuthoriza
 from plaid.model.transfer_authorization_user_in_request import TransferAuthorizationUserInRequest
 from plaid.model.transfer_create_request import TransferCreateRequest
 from plaid.model.transfer_get_request import TransferGetRequest
-from plaid.model.transfer_list_request import TransferListRequest
 from plaid.model.transfer_metadata import TransferMetadata
 from plaid.model.transfer_migrate_account_request import TransferMigrateAccountRequest
 from plaid.model.transfer_network import TransferNetwork
@@ -39,6 +37,7 @@ from services.transactions.domain.plaid import PlaidItem, PlaidTransfer
 from services.transactions.domain.same_day import NOT_SAME_DAY, SameDayWays
 from services.transactions.providers.plaid.client import PlaidClient, Refused
 from services.transactions.providers.plaid.events import PlaidEvents
+from services.transactions.providers.plaid.former_transfers import FormerTransfers
 from services.transactions.providers.plaid.states import (
     CURRENCY,
     build_refused,
@@ -50,6 +49,7 @@ from services.transactions.providers.plaid.states import (
 from services.transactions.providers.protocols import (
     TEXT_CHARACTERS_MAX,
     Declined,
+    FormerLife,
     NotAsOrdered,
     OutcomeUnknown,
     PaymentOrder,
@@ -63,11 +63,6 @@ R = TypeVar("R")
 # Of an idempotency key, and of what stands on the holder's statement.
 _KEY_CHARACTERS_MAX: Final = 50
 _DESCRIPTION_CHARACTERS_MAX: Final = 15
-# How many transfers one answer lists at most, and how far Plaid's clock may be from ours.
-_LISTED_MAX: Final = 25
-# Of all that is listed: thousands of transfers, a page after the other.
-_LISTING_SECONDS: Final = 45.0
-_CLOCKS_DIFFER: Final = timedelta(days=1)
 
 
 class PlaidTransfers:
@@ -93,6 +88,7 @@ class PlaidTransfers:
         timeout_seconds: float = 6,
     ) -> None:
         self._client = PlaidClient(base_url.rstrip("/"), client_id, secret, timeout_seconds)
+        self._former = FormerTransfers(self._client, timeout_seconds)
         feed = f"{base_url.rstrip('/')} {client_id}"
         self.events = PlaidEvents(self._client, feed, timeout_seconds=timeout_seconds)
         self._database = database
@@ -102,18 +98,23 @@ class PlaidTransfers:
         self._timeout_seconds = timeout_seconds
 
     async def close(self) -> None:
+        self._former.close()
         await self._client.close()
 
     async def submit(self, order: PaymentOrder) -> Payment:
         return await self._within(self._submit(order))
 
     async def list_payments(
-        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+        self, reference: str, refunded_payment_id: str = "", former_life: FormerLife | None = None
     ) -> list[Payment]:
         """The transfers that were made of our authorizations: what others made there is none of them."""
-        if made_since is None:
-            return await self._within(self._list_payments(reference))
-        return await ask_provider(self._list_made(reference, made_since), _LISTING_SECONDS)
+        made = await self._within(self._list_payments(reference))
+        if former_life is None:
+            return made
+        found = await self._former.list_transfers(reference, former_life)
+        former = (read_payment(each, self._vault.is_proof) for each in found)
+        known = {payment.payment_id for payment in made}
+        return made + [each for each in former if each.reference == reference and each.payment_id not in known]
 
     async def get_payment(self, payment_id: str) -> Payment | None:
         return await self._within(self._get_payment(payment_id))
@@ -319,24 +320,6 @@ class PlaidTransfers:
                 payments.append(await self._record(authorized, found))
         return payments
 
-    async def _list_made(self, reference: str, since: datetime) -> list[Payment]:
-        """Of all that Plaid has, those with our proof of this reference.
-
-        Source: plaid.com/docs/api/products/transfer/reading-transfers, /transfer/list: newest first.
-        """
-        made, has_more, offset = dict[str, Payment](), True, 0
-        while has_more:
-            asked = TransferListRequest(start_date=since - _CLOCKS_DIFFER, count=_LISTED_MAX, offset=offset)
-            answer = await self._client.call(self._client.api.transfer_list, asked)
-            listed, has_more = answer.get("transfers"), bool(answer.get("has_more"))
-            if not isinstance(listed, list) or (has_more and not listed):
-                raise OutcomeUnknown("the provider's answer is no list of transfers")
-            offset += len(listed)
-            found = [read_payment(each, self._vault.is_proof) for each in listed if _names(each, reference)]
-            # What is made meanwhile moves the rest down: some are listed twice.
-            made |= {payment.payment_id: payment for payment in found if payment.reference == reference}
-        return list(made.values())
-
     async def _find_made(self, authorized: PlaidTransfer) -> Payment | None:
         if authorized.transfer_id is not None:
             asked = TransferGetRequest(transfer_id=authorized.transfer_id)
@@ -382,9 +365,3 @@ def _choose_class(order: PaymentOrder) -> str:
     if order.holder_type == HolderType.COMPANY:
         return "ccd"
     return "web" if order.is_inbound else "ppd"
-
-
-def _names(transfer: Any, reference: str) -> bool:
-    """Whether it says that it is of our reference, whoever made it."""
-    metadata = transfer.get("metadata") if isinstance(transfer, dict) else None
-    return isinstance(metadata, dict) and metadata.get("reference") == reference

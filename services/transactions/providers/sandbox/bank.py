@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import datetime
 from typing import Any
 
 import httpx
@@ -20,6 +19,7 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.protocols import (
     TEXT_CHARACTERS_MAX,
     Declined,
+    FormerLife,
     OutcomeUnknown,
     PaymentOrder,
     check_as_ordered,
@@ -67,7 +67,7 @@ class SandboxBank:
         return payment
 
     async def list_payments(
-        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+        self, reference: str, refunded_payment_id: str = "", former_life: FormerLife | None = None
     ) -> list[Payment]:
         query = {"reference": reference, "limit": str(_LIST_LIMIT)}
         status, answer, retry_after = await self._call("GET", "/v1/payments", query=query)

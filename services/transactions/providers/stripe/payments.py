@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from services.chassis.process.telemetry import log
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.protocols import (
     Declined,
+    FormerLife,
     NotAsOrdered,
     PaymentOrder,
     ask_provider,
@@ -79,7 +79,7 @@ class StripePayments:
         return await ask_provider(self._submit(order), self._timeout_seconds)
 
     async def list_payments(
-        self, reference: str, refunded_payment_id: str = "", made_since: datetime | None = None
+        self, reference: str, refunded_payment_id: str = "", former_life: FormerLife | None = None
     ) -> list[Payment]:
         """Those that reached a bank, or may: what was refused when it was ordered is none.
 
