@@ -2,7 +2,7 @@
 
 `report` is the only way to say so. It tells the operators (a log line named as the kind, and a metric), and keeps the
 exception for those who work on money, in the transaction of the fact where there is one. The table of kinds is in
-domain/exceptions.py; docs/exceptions.md says what a new one takes.
+domain/exception_kinds.py; docs/exceptions.md says what a new one takes.
 
 What belongs to no organization, a payment that nobody ordered or a file of the bank that nobody can read, is kept for
 the operator's organization (`OPERATOR_ORG_ID`), and for no other: to whom it belongs is just what is not known, and to
