@@ -8,6 +8,7 @@ from sandbox.plaid.desk import Desk, Lifetimes
 from sandbox.plaid.keys import KEYS, SigningKey
 from sandbox.plaid.links import Links
 from sandbox.plaid.settings import Settings
+from sandbox.plaid.sweeps import SweepDesk
 from sandbox.serving import build_server, move_payments, run, serve
 from sandbox.store import Store
 from sandbox.webhooks import Deliveries
@@ -24,9 +25,11 @@ async def main(settings: Settings) -> None:
         settings.sandbox_plaid_key_lifetime_hours * 3_600_000,
     )
     books = Books(store)
-    desk = Desk(books, lifetimes, tells=settings.sandbox_plaid_webhook_url is not None)
+    sweeps = SweepDesk(books, status_ms=settings.sandbox_plaid_settle_ms, sweep_ms=settings.sandbox_plaid_sweep_ms)
+    sweeps.begin()
+    desk = Desk(books, lifetimes, sweeps, tells=settings.sandbox_plaid_webhook_url is not None)
     secret = settings.sandbox_plaid_secret.get_secret_value()
-    application = Api(desk, Links(books), key, settings.sandbox_plaid_client_id, secret).application()
+    application = Api(desk, sweeps, Links(books), key, settings.sandbox_plaid_client_id, secret).application()
     loops = [move_payments(desk, store.listen())]
     if settings.sandbox_plaid_webhook_url:
         loops.append(Deliveries(store, str(settings.sandbox_plaid_webhook_url), SIGNATURE_HEADER, key.sign).run())

@@ -19,12 +19,15 @@ from sandbox.plaid.holders import HOLDERS
 from sandbox.plaid.keys import SigningKey
 from sandbox.plaid.link_page import LinkPage
 from sandbox.plaid.links import Links
+from sandbox.plaid.sweeps import SweepDesk
 
 BODY_BYTES_MAX = 64 * 1024
 
 
 class Api:
-    def __init__(self, desk: Desk, links: Links, key: SigningKey, client_id: str, secret: str) -> None:
+    def __init__(
+        self, desk: Desk, sweeps: SweepDesk, links: Links, key: SigningKey, client_id: str, secret: str
+    ) -> None:
         self._key = key
         self._page = LinkPage(links)
         self._client_id, self._secret = client_id, secret
@@ -38,6 +41,10 @@ class Api:
             "/transfer/list": desk.list_transfers,
             "/transfer/event/sync": desk.sync_events,
             "/sandbox/transfer/simulate": desk.simulate,
+            "/transfer/sweep/list": sweeps.list_sweeps,
+            "/transfer/event/list": sweeps.list_events,
+            "/sandbox/transfer/sweep/simulate": sweeps.simulate,
+            "/sandbox/sweep/fail": sweeps.fail,
             "/link/token/create": links.create_link_token,
             "/sandbox/public_token/create": links.create_public_token,
             "/item/public_token/exchange": links.exchange,

@@ -58,6 +58,10 @@ class Books:
         rows = self._store.all("SELECT body FROM objects WHERE kind = ? ORDER BY sequence DESC", kind)
         return [json.loads(row["body"]) for row in rows]
 
+    def find_due_ms(self, object_id: str) -> int | None:
+        row = self._store.one("SELECT due_ms FROM objects WHERE id = ?", object_id)
+        return None if row is None else row["due_ms"]
+
     def make(
         self,
         object_id: str,
@@ -74,10 +78,10 @@ class Books:
         statement = "UPDATE objects SET body = ?, due_ms = ? WHERE id = ?"
         self._store.execute(statement, json.dumps(body), due_ms, object_id)
 
-    def list_due(self) -> list[dict[str, Any]]:
-        """Some whose time has come."""
-        query = "SELECT body FROM objects WHERE due_ms IS NOT NULL AND due_ms <= ? ORDER BY due_ms LIMIT 50"
-        return [json.loads(row["body"]) for row in self._store.all(query, now_ms())]
+    def list_due(self) -> list[tuple[str, dict[str, Any]]]:
+        """(kind, object) of some whose time has come."""
+        query = "SELECT kind, body FROM objects WHERE due_ms IS NOT NULL AND due_ms <= ? ORDER BY due_ms LIMIT 50"
+        return [(row["kind"], json.loads(row["body"])) for row in self._store.all(query, now_ms())]
 
     def find_next_due_ms(self) -> int | None:
         row = self._store.one("SELECT min(due_ms) AS due_ms FROM objects WHERE due_ms IS NOT NULL")

@@ -19,6 +19,7 @@ from typing import Any
 from sandbox.plaid.answers import PlaidRefusal, encode, encode_answer, now_ms, spell_time
 from sandbox.plaid.behaviours import BEHAVIOURS, Behaviour, Reply, behaviour_of
 from sandbox.plaid.books import Books, not_there
+from sandbox.plaid.sweeps import SweepDesk
 from sandbox.routing_numbers import has_aba_check_digit
 
 EVENTS_MAX = 500
@@ -52,8 +53,9 @@ class Desk:
         tells: Whether somebody wants webhooks.
     """
 
-    def __init__(self, books: Books, lifetimes: Lifetimes, *, tells: bool) -> None:
+    def __init__(self, books: Books, lifetimes: Lifetimes, sweeps: SweepDesk, *, tells: bool) -> None:
         self._books = books
+        self._sweeps = sweeps
         self._lifetimes = lifetimes
         self._tells = tells
 
@@ -176,13 +178,23 @@ class Desk:
     def advance(self) -> bool:
         """Moves what is due; whether there was anything."""
         due = self._books.list_due()
-        for transfer in due:
-            behaviour = behaviour_of(transfer["_account_number"])
-            status, *later = behaviour.ends[transfer["_steps"] :]
+        for kind, found in due:
             with self._books.transaction():
-                due_ms = now_ms() + self._lifetimes.status_ms if later else None
-                self._move(transfer | {"_steps": transfer["_steps"] + 1}, status, due_ms, behaviour.return_code)
+                match kind:
+                    case "schedule":
+                        self._sweeps.run_schedule(found)
+                    case "sweep":
+                        self._sweeps.settle(found)
+                    case _:
+                        # As it is now: what was due before it may have swept it.
+                        self._advance_transfer(self._books.require(found["id"], "transfer"))
         return bool(due)
+
+    def _advance_transfer(self, transfer: dict[str, Any]) -> None:
+        behaviour = behaviour_of(transfer["_account_number"])
+        status, *later = behaviour.ends[transfer["_steps"] :]
+        due_ms = now_ms() + self._lifetimes.status_ms if later else None
+        self._move(transfer | {"_steps": transfer["_steps"] + 1}, status, due_ms, behaviour.return_code)
 
     def find_next_due_ms(self) -> int | None:
         return self._books.find_next_due_ms()

@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     sandbox_plaid_webhook_url: HttpUrl | None = None
     sandbox_plaid_settle_ms: int = Field(default=200, ge=0)
     """How long a transfer is pending, and then posted. Plaid's takes a banking day or two for each."""
+    sandbox_plaid_sweep_ms: int = Field(default=60_000, ge=0)
+    """After which all that has settled is swept. Plaid does so each banking day."""
     sandbox_plaid_authorization_minutes: int = Field(default=60, ge=1)
     """An authorization that is not used expires after so many minutes, as Plaid's does."""
     sandbox_plaid_key_lifetime_hours: int = Field(default=48, ge=1)

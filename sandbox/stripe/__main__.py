@@ -12,6 +12,7 @@ from sandbox.stripe.card_desk import CardDesk
 from sandbox.stripe.clock import Clock
 from sandbox.stripe.desk import Desk
 from sandbox.stripe.fees import Balance
+from sandbox.stripe.payouts import PayoutDesk
 from sandbox.stripe.settings import Settings
 from sandbox.stripe.setup_desk import SetupDesk
 from sandbox.webhooks import Deliveries
@@ -28,9 +29,11 @@ async def main(settings: Settings) -> None:
     setups = SetupDesk(books, base_url)
     desk = Desk(books, balance, setups, base_url, settle_ms)
     cards = CardDesk(books, balance, base_url, settle_ms)
+    payouts = PayoutDesk(books, balance, settle_ms, settings.sandbox_stripe_payout_ms)
+    payouts.begin()
     api_key = settings.sandbox_stripe_api_key.get_secret_value()
-    application = Api(books, desk, setups, cards, Answers(store, key_lifetime_ms), api_key).application()
-    loops = [move_payments(Clock(books, desk, cards), store.listen())]
+    application = Api(books, desk, setups, cards, payouts, Answers(store, key_lifetime_ms), api_key).application()
+    loops = [move_payments(Clock(books, desk, cards, payouts), store.listen())]
     if settings.sandbox_stripe_webhook_url:
         secret = settings.sandbox_stripe_webhook_secret.get_secret_value()
         url = str(settings.sandbox_stripe_webhook_url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,6 +20,7 @@ from sandbox.stripe.card_desk import CardDesk
 from sandbox.stripe.cards import CARDS
 from sandbox.stripe.desk import Desk
 from sandbox.stripe.forms import parse_form
+from sandbox.stripe.payouts import PayoutDesk
 from sandbox.stripe.setup_desk import SetupDesk
 
 BODY_BYTES_MAX = 64 * 1024
@@ -28,12 +29,20 @@ _TERM = re.compile(r"""(?:metadata\['(?P<name>\w+)'\]|(?P<field>status)):'(?P<va
 
 class Api:
     def __init__(
-        self, books: Books, desk: Desk, setups: SetupDesk, cards: CardDesk, answers: Answers, api_key: str
+        self,
+        books: Books,
+        desk: Desk,
+        setups: SetupDesk,
+        cards: CardDesk,
+        payouts: PayoutDesk,
+        answers: Answers,
+        api_key: str,
     ) -> None:
         self._books = books
         self._desk = desk
         self._setups = setups
         self._cards = cards
+        self._payouts = payouts
         self._answers = answers
         self._api_key = api_key
 
@@ -62,6 +71,10 @@ class Api:
                 Route("/v1/disputes", self.list_disputes, methods=["GET"]),
                 Route("/v1/disputes/{dispute_id}", self.answer_dispute, methods=["POST"]),
                 Route("/v1/disputes/{dispute_id}/close", self.close_dispute, methods=["POST"]),
+                Route("/v1/payouts", self.payouts, methods=["GET", "POST"]),
+                Route("/v1/payouts/now", self.pay_out_now, methods=["POST"]),
+                Route("/v1/payouts/{payout_id}/fail", self.fail_payout, methods=["POST"]),
+                Route("/v1/balance_transactions", self.movements, methods=["GET", "POST"]),
                 Route("/v1/events", self.list_events, methods=["GET"]),
                 Route("/pay/{session_id}", self.card_page, methods=["GET", "POST"]),
                 Route("/microdeposits/{intent_id}", self.confirm_page, methods=["GET", "POST"]),
@@ -169,6 +182,31 @@ class Api:
         found = self._books.require(request.path_params["refund_id"], "refund")
         return _json(self._books.show(found, form.get("expand", [])))
 
+    async def payouts(self, request: Request) -> Response:
+        form = await self._read(request)
+        if request.method == "POST":
+            return self._once(request, form, lambda: self._payouts.create_manual(form))
+        since = int(form.get("created", {}).get("gte", 0))
+        found = [each for each in self._books.list_objects("payout") if each["created"] >= since]
+        page, has_more = _cut(found, form)
+        return _json({"object": "list", "has_more": has_more, "data": list(map(self._books.show, page))})
+
+    async def pay_out_now(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._once(request, form, lambda: self._payouts.pay_out_now(form))
+
+    async def fail_payout(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._once(request, form, lambda: self._payouts.fail(request.path_params["payout_id"]))
+
+    async def movements(self, request: Request) -> Response:
+        form = await self._read(request)
+        if request.method == "POST":
+            return self._once(request, form, lambda: self._payouts.move(form))
+        page, has_more = _cut(self._payouts.list_movements(form.get("payout")), form)
+        shown = self._payouts.show_movements(page, form.get("expand", []))
+        return _json({"object": "list", "has_more": has_more, "data": shown})
+
     async def _search(self, request: Request, kind: str) -> Response:
         form = await self._read(request)
         terms = {}
@@ -257,6 +295,13 @@ class Api:
         answer: Answer = self._answers.give_once(key, request.url.path, form, run)
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
         return Response(answer.body, answer.status, headers, media_type="application/json")
+
+
+def _cut(found: Sequence[dict[str, Any]], form: Mapping[str, Any]) -> tuple[Sequence[dict[str, Any]], bool]:
+    """The page that is asked for, and whether there are more."""
+    ids, behind, limit = [each["id"] for each in found], form.get("starting_after"), int(form.get("limit", 10))
+    first = ids.index(behind) + 1 if behind else 0
+    return found[first : first + limit], len(found) > first + limit
 
 
 def _json(value: object) -> Response:

@@ -72,6 +72,11 @@ class Books:
                 shown[name] = self.show(self.require(value, _KINDS.get(name, name)), inner_paths)
         return shown
 
+    def show_any(self, object_id: str) -> dict[str, Any]:
+        """Of whatever kind it is."""
+        [row] = self._store.all("SELECT body FROM objects WHERE id = ?", object_id)
+        return self.show(json.loads(row["body"]))
+
     def make(self, prefix: str, kind: str, **values: Any) -> dict[str, Any]:
         made = {
             "id": f"{prefix}_{secrets.token_hex(12)}",
@@ -86,6 +91,10 @@ class Books:
     def save(self, found: Mapping[str, Any], due_ms: int | None = None) -> None:
         statement = "UPDATE objects SET body = ?, due_ms = ? WHERE id = ?"
         self._store.execute(statement, json.dumps(found), due_ms, found["id"])
+
+    def find_due_ms(self, object_id: str) -> int | None:
+        row = self._store.one("SELECT due_ms FROM objects WHERE id = ?", object_id)
+        return None if row is None else row["due_ms"]
 
     def list_due(self) -> list[tuple[str, dict[str, Any]]]:
         """(kind, object) of some whose time has come."""

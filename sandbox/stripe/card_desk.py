@@ -104,7 +104,7 @@ class CardDesk:
         if card.declined:
             self._decline(session, intent, charge, *card.declined)
             return None
-        moved = self._balance.move("charge", intent["amount"], compute_card_fee(intent["amount"]))
+        moved = self._balance.move("charge", intent["amount"], compute_card_fee(intent["amount"]), charge["id"])
         charge |= {"balance_transaction": moved["id"]}
         self._books.save(charge)
         intent |= {"status": "succeeded", "amount_received": intent["amount"], "last_payment_error": None}
@@ -187,7 +187,6 @@ class CardDesk:
         self._books.save(charge | {"disputed": True})
         # An inquiry takes no money, and costs nothing; what is prevented takes it, and costs nothing.
         fee = 0 if card.is_prevented else DISPUTE_FEE
-        moved = [] if card.is_inquiry else [self._balance.move("adjustment", -intent["amount"], fee)]
         dispute = self._books.make(
             "du",
             "dispute",
@@ -198,8 +197,12 @@ class CardDesk:
             network_reason_code=None,
             status=_name_first_status(card),
             evidence_details={"due_by": now_ms() // 1000 + _ANSWER_WITHIN_SECONDS},
-            balance_transactions=moved,
+            balance_transactions=[],
         )
+        if not card.is_inquiry:
+            moved = self._balance.move("adjustment", -intent["amount"], fee, dispute["id"])
+            dispute |= {"balance_transactions": [self._books.show(moved)]}
+            self._books.save(dispute)
         self._books.tell("charge.dispute.created", dispute)
         if not card.is_inquiry:
             self._books.tell("charge.dispute.funds_withdrawn", dispute)
@@ -219,8 +222,8 @@ class CardDesk:
 
     def _reinstate(self, dispute: dict[str, Any]) -> None:
         """The money comes back, and the fee with it."""
-        back = self._balance.move("adjustment", dispute["amount"], -DISPUTE_FEE)
-        dispute |= {"balance_transactions": [*dispute["balance_transactions"], back]}
+        back = self._balance.move("adjustment", dispute["amount"], -DISPUTE_FEE, dispute["id"])
+        dispute |= {"balance_transactions": [*dispute["balance_transactions"], self._books.show(back)]}
         self._books.save(dispute)
         self._books.tell("charge.dispute.funds_reinstated", dispute)
 
@@ -249,8 +252,8 @@ class CardDesk:
             # What fails has succeeded before, says Stripe.
             status="pending" if card.refund == "succeeded" else "succeeded",
             failure_reason=None,
-            balance_transaction=self._balance.move("refund", -amount)["id"],
         )
+        refund |= {"balance_transaction": self._balance.move("refund", -amount, source=refund["id"])["id"]}
         self._books.save(refund, now_ms() + self._settle_ms if card.refund else None)
         self._count_refunded(charge, amount)
         self._books.tell("refund.created", refund)
@@ -260,7 +263,8 @@ class CardDesk:
         charge = self._books.require(refund["charge"], "charge")
         refund |= {"status": CARDS[charge["_card"]].refund}
         if refund["status"] == "failed":
-            refund |= {"failure_reason": "expired_or_canceled_card"}
+            back = self._balance.move("refund_failure", refund["amount"], source=refund["id"])
+            refund |= {"failure_reason": "expired_or_canceled_card", "failure_balance_transaction": back["id"]}
             self._count_refunded(charge, -refund["amount"])
         self._books.save(refund)
         self._books.tell("refund.updated", refund)

@@ -7,13 +7,15 @@ from typing import Any
 from sandbox.stripe.books import Books
 from sandbox.stripe.card_desk import CardDesk
 from sandbox.stripe.desk import Desk
+from sandbox.stripe.payouts import PayoutDesk
 
 
 class Clock:
-    def __init__(self, books: Books, desk: Desk, cards: CardDesk) -> None:
+    def __init__(self, books: Books, desk: Desk, cards: CardDesk, payouts: PayoutDesk) -> None:
         self._books = books
         self._debits = desk
         self._cards = cards
+        self._payouts = payouts
 
     def advance(self) -> bool:
         """Moves what is due; whether there was anything."""
@@ -32,6 +34,10 @@ class Clock:
                 self._cards.end_session(found)
             case "dispute":
                 self._cards.end_dispute(found)
+            case "payout":
+                self._payouts.end(found)
+            case "schedule":
+                self._payouts.run_schedule(found)
             case "refund":
                 self._cards.end_refund(found)
             case "payment_intent" if found["payment_method_types"] == ["card"]:

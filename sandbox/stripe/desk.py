@@ -174,6 +174,7 @@ class Desk:
             failure_code=None,
             outcome={"network_decline_code": None, "type": "authorized"},
             balance_transaction=None,
+            payment_method_details={"type": METHOD},
         )
         intent |= {"status": "processing", "latest_charge": charge["id"]}
         behaviour = self._behaviour_of(intent)
@@ -191,7 +192,7 @@ class Desk:
             method = self._books.require(intent["payment_method"], "payment_method")
             error = {"type": "card_error", "code": "payment_intent_payment_attempt_failed", "decline_code": code}
             outcome = {"network_decline_code": network, "type": "issuer_declined"}
-            moved = self._balance.move("payment_failure_refund", 0, FAILED_DEBIT_FEE)
+            moved = self._balance.move("payment_failure_refund", 0, FAILED_DEBIT_FEE, charge["id"])
             charge |= {"failure_balance_transaction": moved["id"]}
             self._books.save(charge | {"status": "failed", "failure_code": code, "outcome": outcome})
             intent |= {
@@ -208,7 +209,8 @@ class Desk:
             self._books.tell("charge.failed", self._books.require(charge["id"], "charge"))
             self._books.tell("payment_intent.payment_failed", intent)
         else:
-            moved = self._balance.move("payment", intent["amount"], compute_debit_fee(intent["amount"]))
+            fee = compute_debit_fee(intent["amount"])
+            moved = self._balance.move("payment", intent["amount"], fee, charge["id"])
             charge |= {"amount_captured": intent["amount"], "balance_transaction": moved["id"]}
             self._books.save(charge | {"status": "succeeded"})
             intent |= {"status": "succeeded", "amount_received": intent["amount"]}
@@ -227,8 +229,10 @@ class Desk:
             reason=reason,
             network_reason_code=network,
             status="lost",
-            balance_transactions=[self._balance.move("adjustment", -intent["amount"], DISPUTE_FEE)],
         )
+        moved = self._balance.move("adjustment", -intent["amount"], DISPUTE_FEE, dispute["id"])
+        dispute |= {"balance_transactions": [self._books.show(moved)]}
+        self._books.save(dispute)
         self._books.save(intent)
         self._books.tell("charge.dispute.created", dispute)
         self._books.tell("charge.dispute.closed", dispute)

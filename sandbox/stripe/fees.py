@@ -32,11 +32,12 @@ class Balance:
         self._books = books
         self._is_billed = is_billed
 
-    def move(self, kind: str, amount: int, fee: int = 0) -> dict[str, Any]:
-        """A balance transaction, of money that came (positive) or went.
+    def move(self, kind: str, amount: int, fee: int = 0, source: str | None = None) -> dict[str, Any]:
+        """A balance transaction, of money that came (positive) or went. It is in no payout yet.
 
         Args:
             kind: Its `type`.
+            source: The id of what it is about.
         """
         fee = 0 if self._is_billed else fee
         return self._books.make(
@@ -48,4 +49,6 @@ class Balance:
             net=amount - fee,
             currency="usd",
             available_on=now_ms() // 1000,
+            source=source,
+            _payout=None,
         )

@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     sandbox_stripe_webhook_secret: SecretStr = SecretStr("")
     sandbox_stripe_settle_ms: int = Field(default=200, ge=0)
     """How long a debit is under way. Stripe's takes four business days, and a moment in its test mode."""
+    sandbox_stripe_payout_ms: int = Field(default=60_000, ge=0)
+    """After which all that was collected is paid out. Stripe does so each day, by default."""
     sandbox_stripe_fees: Literal["netted", "billed"] = "netted"
     """Whether its fees are kept of what is collected, as Stripe does by default, or billed each month."""
     sandbox_stripe_key_lifetime_hours: int = Field(default=24, ge=1)

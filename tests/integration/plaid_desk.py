@@ -62,6 +62,7 @@ def plaid_url(plaid_books: Path, plaid_webhooks: WebhookReceiver, plaid_settle_m
         "SANDBOX_PLAID_SECRET": SECRET,
         "SANDBOX_PLAID_WEBHOOK_URL": f"http://127.0.0.1:{plaid_webhooks.server.server_port}/",
         "SANDBOX_PLAID_SETTLE_MS": str(plaid_settle_ms),
+        "SANDBOX_PLAID_SWEEP_MS": "86400000",  # a test has it swept when it wants
     }
     with run_stand_in("sandbox.plaid", port, environment) as running:
         yield running

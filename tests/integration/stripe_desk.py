@@ -55,6 +55,7 @@ def url(books: Path, webhooks: WebhookReceiver) -> Iterator[str]:
         "SANDBOX_STRIPE_WEBHOOK_URL": f"http://127.0.0.1:{webhooks.server.server_port}/",
         "SANDBOX_STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "SANDBOX_STRIPE_SETTLE_MS": "50",
+        "SANDBOX_STRIPE_PAYOUT_MS": "86400000",  # a test has it paid out when it wants
     }
     with run_stand_in("sandbox.stripe", port, environment) as running:
         yield running
