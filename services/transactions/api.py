@@ -20,6 +20,8 @@ from realco.transactions.v1 import (
     payouts_pb2_grpc,
     return_rates_pb2,
     return_rates_pb2_grpc,
+    sweeps_pb2,
+    sweeps_pb2_grpc,
     unfinished_pb2,
     unfinished_pb2_grpc,
 )
@@ -53,6 +55,7 @@ from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
 from services.transactions.queries import bank_accounts as account_queries
 from services.transactions.queries import exceptions as exception_queries
 from services.transactions.queries import payouts as payout_queries
+from services.transactions.queries import sweeps as sweep_queries
 from services.transactions.queries import transactions as queries
 from services.transactions.queries import webhooks as webhook_queries
 
@@ -375,3 +378,21 @@ class ReturnRatesServicer(return_rates_pb2_grpc.ReturnRatesServiceServicer):
         self, request: return_rates_pb2.GetAchReturnRatesRequest, context: ServicerContext
     ) -> return_rates_pb2.AchReturnRates:
         return await self._dependencies.read(request, exception_queries.get_ach_return_rates)
+
+
+class SweepsServicer(sweeps_pb2_grpc.SweepsServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def GetSweep(self, request: sweeps_pb2.GetSweepRequest, context: ServicerContext) -> sweeps_pb2.Sweep:
+        return await self._dependencies.read(request, sweep_queries.get_sweep)
+
+    async def ListSweeps(
+        self, request: sweeps_pb2.ListSweepsRequest, context: ServicerContext
+    ) -> sweeps_pb2.ListSweepsResponse:
+        return await self._dependencies.read(request, sweep_queries.list_sweeps)
+
+    async def ListSweepLines(
+        self, request: sweeps_pb2.ListSweepLinesRequest, context: ServicerContext
+    ) -> sweeps_pb2.ListSweepLinesResponse:
+        return await self._dependencies.read(request, sweep_queries.list_sweep_lines)

@@ -12,6 +12,7 @@ from realco.transactions.v1 import (
     exceptions_pb2,
     payouts_pb2,
     return_rates_pb2,
+    sweeps_pb2,
     transactions_pb2,
     webhooks_pb2,
 )
@@ -26,6 +27,7 @@ from services.transactions.domain.exceptions import KINDS, PaymentException
 from services.transactions.domain.return_rates import ReturnRates
 from services.transactions.domain.reversals import Reversal, read_reversal
 from services.transactions.domain.states import Status
+from services.transactions.domain.sweeps import Sweep, SweepLine
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.verifications import VerificationNeed
@@ -288,6 +290,43 @@ def to_return_rates(counted: ReturnRates | None) -> return_rates_pb2.AchReturnRa
     ]
     return return_rates_pb2.AchReturnRates(
         as_of=to_timestamp(counted.updated_at), debit_count=counted.debit_count, rates=rates
+    )
+
+
+def to_sweep(part: Sweep) -> sweeps_pb2.Sweep:
+    return sweeps_pb2.Sweep(
+        sweep_id=part.sweep_id,
+        provider=part.provider,
+        provider_sweep_id=part.provider_sweep_id,
+        status=part.status,
+        amount=to_money(part.amount),
+        arrival_time=to_timestamp(part.arrives_at),
+        is_explained=part.is_explained,
+        failure_code=part.failure_code,
+        provider_create_time=to_timestamp(part.made_at),
+        create_time=to_timestamp(part.created_at),
+        update_time=to_timestamp(part.updated_at),
+    )
+
+
+def to_sweep_line(line: SweepLine, arrives_at: datetime) -> sweeps_pb2.SweepLine:
+    gross, fee, net = (
+        money_pb2.Money(currency_code=line.currency, amount_minor=minor)
+        for minor in (line.gross_minor, line.fee_minor, line.net_minor)
+    )
+    return sweeps_pb2.SweepLine(
+        sweep_line_id=line.sweep_line_id,
+        sweep_id=line.sweep_id,
+        kind=line.kind,
+        provider=line.provider,
+        provider_movement_id=line.provider_movement_id,
+        transaction_id=line.transaction_id,
+        escrow_account_id=line.escrow_account_id,
+        gross=gross,
+        fee=fee,
+        net=net,
+        arrival_time=to_timestamp(arrives_at),
+        create_time=to_timestamp(line.created_at),
     )
 
 

@@ -106,6 +106,25 @@ RIGHTS: Table = {
     "event_cursors": Rights(
         NOTHING, Grant(insert=EVERY, update=("after_id", "version", "updated_at", "incarnation", "seal"))
     ),
+    # No organization's: a job of the worker's reads sweeps.
+    "provider_sweeps": Rights(
+        NOTHING,
+        Grant(
+            insert=EVERY,
+            update=(
+                *("provider", "amount_minor", "currency", "status", "arrives_at", "made_at", "destination"),
+                *("explanation", "version", "updated_at", "seal"),
+            ),
+        ),
+    ),
+    "sweeps": both(
+        insert=EVERY,
+        update=(
+            *("status", "amount_minor", "arrives_at", "is_explained", "failure_code"),
+            *("updated_at", "version", "seal"),
+        ),
+    ),
+    "sweep_lines": appended(),
     # No organization's, and no request's: values are opened with what a job has unwrapped.
     "vault_keys": Rights(
         NOTHING,

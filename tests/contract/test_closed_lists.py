@@ -52,6 +52,8 @@ SHOWN_AS = {
     "transactions.bank_accounts.status": "transactions.v1.BankAccount.Status",
     "transactions.payment_exceptions.kind": "transactions.v1.PaymentException.Kind",
     "transactions.payment_exceptions.status": "transactions.v1.PaymentException.Status",
+    "transactions.sweep_lines.kind": "transactions.v1.SweepLine.Kind",
+    "transactions.sweeps.status": "transactions.v1.Sweep.Status",
     "transactions.transactions.dispute_status": "transactions.v1.Transaction.DisputeStatus",
     "transactions.transactions.finality": "transactions.v1.Transaction.Finality",
     "transactions.transactions.payment_method": "transactions.v1.Transaction.PaymentMethod",
@@ -73,6 +75,8 @@ OWN = {
     "transactions.ach_entries.status",
     "transactions.ach_files.status",
     "transactions.provider_payments.outcome",
+    "transactions.provider_sweeps.explanation",
+    "transactions.provider_sweeps.status",
     "transactions.vault_keys.purpose",
     *(f"{service}.handled_requests.status" for service in SERVICE_NAMES),
 }

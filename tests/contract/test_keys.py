@@ -26,6 +26,7 @@ OF_NO_ORGANIZATION = {
     "received_webhooks": "a webhook is stored before anybody knows whose it is",
     "vault_keys": "each value is bound to its organization, whichever key sealed it",
     "event_cursors": "how far events were read, which are of every organization",
+    "provider_sweeps": "the whole of a sweep, of which organizations have parts",
 }
 
 # Numbers of an organization's accounts: they stand for it, and never leave the database (ADR 29).

@@ -18,12 +18,14 @@ from services.escrow.domain.account import MOVES as ESCROW_ACCOUNT_MOVES
 from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES
 from services.transactions.domain.exceptions import EXCEPTION_MOVES
 from services.transactions.domain.states import MOVES as TRANSACTION_MOVES
+from services.transactions.domain.sweeps import SWEEP_MOVES
 
 # The tables of moves that the code goes by, of what is stored with a status of its own.
 MOVES: dict[str, dict[str, Any]] = {
     "transactions": {
         "bank_accounts": BANK_ACCOUNT_MOVES,
         "payment_exceptions": EXCEPTION_MOVES,
+        "sweeps": SWEEP_MOVES,
         "transactions": TRANSACTION_MOVES,
     },
     "escrow": {"escrow_accounts": ESCROW_ACCOUNT_MOVES},

@@ -36,6 +36,7 @@ from services.transactions.api import (
     ExceptionsServicer,
     PayoutsServicer,
     ReturnRatesServicer,
+    SweepsServicer,
     TransactionsServicer,
     UnfinishedTransactionsServicer,
     WebhooksServicer,
@@ -66,7 +67,7 @@ from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.distributions import MemoryDistributions
 from tests.support.peers.escrow import MemoryEscrow
 from tests.support.peers.wire import Wire
-from tests.support.provider_events import events_of, verifications_of
+from tests.support.provider_events import events_of, sweeps_of, verifications_of
 from tests.support.refusals import listed_only
 from tests.support.vault import build_vault
 
@@ -118,6 +119,7 @@ class TransactionsHarness:
                 links=self.links,
                 webhooks={**build_webhook_readers(self.settings), sandbox.NAME: self.bank},
                 events={name: events_of(name, bank) for name, each in PROVIDERS.items() if each.tells_events},
+                sweeps={name: sweeps_of(name, bank) for name, each in PROVIDERS.items() if each.tells_events},
                 cancellations={name: asked[name] for name, each in PROVIDERS.items() if each.is_confirmed_by_payers},
                 verifications={
                     name: verifications_of(asked[name])
@@ -146,6 +148,7 @@ class TransactionsHarness:
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
         self.exceptions: Any = ExceptionsServicer(self.dependencies, asking)
         self.return_rates: Any = ReturnRatesServicer(self.dependencies)
+        self.sweeps: Any = SweepsServicer(self.dependencies)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
 
     async def run(self, job: Callable[[Dependencies], Awaitable[int]]) -> int:
@@ -156,6 +159,7 @@ class TransactionsHarness:
         """Calls an RPC as somebody, as the interceptor would."""
         with acting_as(principal), listed_only(request):
             servicers = (self.transactions, self.payouts, self.contributions, self.evaluations, self.unfinished)
+            servicers = (*servicers, self.sweeps)
             for servicer in (*servicers, self.accounts, self.webhooks, self.exceptions, self.return_rates, self.inbox):
                 if rpc in type(servicer).__dict__:
                     answer = await getattr(servicer, rpc)(request, None)

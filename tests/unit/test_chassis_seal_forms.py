@@ -105,6 +105,7 @@ FORMS = {
     "plaid_items": ["642c17472fe4bd88"],
     "plaid_transfers": ["1a65b8b042104b2f"],
     "provider_payments": ["99c14596de26f31a"],
+    "provider_sweeps": ["215e71f5522a9aba"],
     "sagas": ["0198e0ff175e4f78"],
     "seen_letters": ["c3d76cac32ebab3d"],
     "seen_losses": ["8753bf9a85d03253"],
@@ -114,6 +115,8 @@ FORMS = {
     "transaction_limits": ["3d30d1f8652079bc"],
     "transactions": ["f6b42791c39e6b49"],
     "vault_keys": ["2b453a64f505be8c"],
+    "sweep_lines": ["6460c4e3616cacf9"],
+    "sweeps": ["136b3ffed63c8859"],
 }
 
 

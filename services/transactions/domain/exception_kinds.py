@@ -36,6 +36,9 @@ class ExceptionKind(StrEnum):
     CARD_DISPUTED = "CARD_DISPUTED"
     ACH_FILE_NOT_APPLIED = "ACH_FILE_NOT_APPLIED"
     PAYOUT_NOT_REVERSED = "PAYOUT_NOT_REVERSED"
+    SWEEP_NOT_EXPLAINED = "SWEEP_NOT_EXPLAINED"
+    SWEEP_FAILED = "SWEEP_FAILED"
+    SWEEP_REDIRECTED = "SWEEP_REDIRECTED"
 
 
 class Severity(StrEnum):
@@ -71,6 +74,7 @@ class Description:
 
 
 _PAYMENT, _FILE = ("transaction_id", "provider_payment_id"), ("file_name",)
+_SWEEP = ("provider", "provider_payment_id")
 _ORGANIZATION: tuple[str, ...] = ()  # one of the kind
 KINDS: Final[Mapping[ExceptionKind, Description]] = {
     ExceptionKind.PAYMENT_NOT_OURS: Description(
@@ -239,5 +243,28 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         "A payout that was paid in error was not taken back, or not just once: its reversal failed, or a bank did more"
         " or less than the book has by now. `cause` says which.",
         "Ask who was paid to give it back, or give back what was drawn too much; book by hand what the cause says.",
+    ),
+    ExceptionKind.SWEEP_NOT_EXPLAINED: Description(
+        Severity.HIGH,
+        _SWEEP,
+        "What a provider moved to the custodian's bank account, or from there, is not what its lines add up to, or the"
+        " provider says of it otherwise than before. Which contributions are in it is not known for certain.",
+        "Find it in the provider's dashboard by its id, and compare it with the custodian's statement. If nobody of"
+        " yours ordered it there by hand, find out who did, and have the provider's schedule move all money.",
+    ),
+    ExceptionKind.SWEEP_FAILED: Description(
+        Severity.HIGH,
+        _SWEEP,
+        "What a provider moved to the custodian's bank account, or from there, did not arrive. The money is still at"
+        " the provider, though the book has it as cash: less can be paid out than the book says.",
+        "See to it that nothing is paid out for which the custodian's account has no cash. Have the bank account at the"
+        " provider put right, and its sweeps go on: the money comes by a later one.",
+    ),
+    ExceptionKind.SWEEP_REDIRECTED: Description(
+        Severity.HIGH,
+        _SWEEP,
+        "What a provider moves goes to another bank account, or comes from another one, than the sweep before it.",
+        "Ask at once who of yours changed it at the provider, and compare the account there with the custodian's. If"
+        " nobody did, have the provider stop its sweeps, and find out who signs in there.",
     ),
 }

@@ -85,7 +85,8 @@ class Provider:
         brings_in: The payment methods by which it brings money in.
         pays_out: Those by which it pays money out.
         is_asked_for_payments: Whether it can be asked how a payment stands.
-        tells_events: Whether it keeps a list of what became of payments, which is read beside its webhooks.
+        tells_events: Whether it keeps a list of what became of payments, which is read beside its webhooks, and one of
+            its sweeps.
         forgets_orders_after: For how long the same key is the same payment there; none where it is for ever,
             or where none is relied on: at Plaid each authorization is kept here before it is paid, once (ADR 32).
         reverses_payouts: Whether it takes back by a debit what it paid out in error.

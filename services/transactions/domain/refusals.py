@@ -23,6 +23,11 @@ class PaymentExceptionNotFound(NotFound):
     what = "exception"
 
 
+class SweepNotFound(NotFound):
+    reason = "SWEEP_NOT_FOUND"
+    what = "sweep"
+
+
 class BankAccountBlocked(DomainError):
     """Payments to this account and from it are forbidden, under whatever id it is added.
 

@@ -23,6 +23,7 @@ from services.transactions.jobs.look_up_submitted import SUBMITTED, look_up_subm
 from services.transactions.jobs.queue_retries import queue_retries
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.read_provider_events import read_provider_events
+from services.transactions.jobs.read_sweeps import read_sweeps
 from services.transactions.jobs.start_queued import QUEUED, start_queued
 from services.transactions.jobs.submit_payments import READY, submit_payments
 from services.transactions.jobs.watch_ach_files import watch_ach_files
@@ -55,6 +56,7 @@ TIMERS: Mapping[_Work, float] = {
     # Where this process orders there; a webhook has it done at once.
     read_provider_events: 60.0,
     watch_return_rates: 3600.0,
+    read_sweeps: 3600.0,
 }
 
 

@@ -1,4 +1,4 @@
-"""What payment providers do for us, in seven small protocols. A provider's package implements those it has."""
+"""What payment providers do for us, in nine small protocols. A provider's package implements those it has."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from services.transactions.domain.linked_accounts import LinkedAccount
 from services.transactions.domain.payments import Payment, find_difference
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import BankLinksNotSetUp
+from services.transactions.domain.sweeps import ProviderLine, ProviderSweep, SweepList
 from services.transactions.domain.verifications import ProviderVerification
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
@@ -272,6 +273,20 @@ class PaymentEvents(Protocol):
         ...
 
 
+class ProviderSweeps(Protocol):
+    """Says what the provider moves between its balance and the custodian's bank account, and of what that consists."""
+
+    feed: str  # whose sweeps these are
+
+    async def list_sweeps(self, since: datetime) -> SweepList:
+        """Those that were made since then, in any order. Raises OutcomeUnknown."""
+        ...
+
+    async def list_lines(self, sweep: ProviderSweep) -> list[ProviderLine]:
+        """All of which one that is listed consists, each once. Raises OutcomeUnknown."""
+        ...
+
+
 class WebhookReader(Protocol):
     """Proves and reads the webhooks of one provider."""
 
@@ -339,7 +354,7 @@ class Providers:
         orders: Those that this process may order of.
         look_ups: Those of them that can be asked.
         links: By which bank accounts are linked.
-        events: Those of them whose events are read.
+        events, sweeps: Those of them whose events and sweeps are read.
         cancellations: Those by which a payer may have to confirm a payment first.
         verifications: The same, by which that is done beforehand.
         reversals: Those by which a payout may be taken back.
@@ -352,6 +367,7 @@ class Providers:
     webhooks: Mapping[str, WebhookReader]
     links: BankLinks
     events: Mapping[str, PaymentEvents] = field(default_factory=dict)
+    sweeps: Mapping[str, ProviderSweeps] = field(default_factory=dict)
     cancellations: Mapping[str, PaymentCancellations] = field(default_factory=dict)
     verifications: Mapping[str, AccountVerifications] = field(default_factory=dict)
     reversals: Mapping[str, PaymentReversals] = field(default_factory=dict)
@@ -368,7 +384,7 @@ class Providers:
         reversing = {name for name in self.orders if PROVIDERS[name].reverses_payouts}
         invariant(self.reversals.keys() == reversing, "each provider that takes payouts back can be asked to")
         telling = {name for name in self.orders if PROVIDERS[name].tells_events}
-        invariant(self.events.keys() == telling, "the events of each provider that keeps them are read")
+        invariant(self.events.keys() == self.sweeps.keys() == telling, "what a provider keeps a list of is read")
         invariant(self.webhooks.keys() == sending, "each provider that sends webhooks is here")
 
     def require_orders(self, provider: str) -> PaymentOrders:

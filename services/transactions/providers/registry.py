@@ -73,6 +73,10 @@ async def open_providers(
                 **_list_one(stripe.NAME, payments.events if payments else None),
                 **_list_one(plaid.NAME, transfers.events if transfers else None),
             },
+            sweeps={
+                **_list_one(stripe.NAME, payments.sweeps if payments else None),
+                **_list_one(plaid.NAME, transfers.sweeps if transfers else None),
+            },
             cancellations=_list_one(stripe.NAME, payments),
             verifications=_list_one(stripe.NAME, payments.setups if payments else None),
             reversals=_list_one(ach_file.NAME, files),

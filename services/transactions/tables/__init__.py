@@ -3,6 +3,7 @@
 from services.transactions.tables import ach as ach
 from services.transactions.tables import exceptions as exceptions
 from services.transactions.tables import plaid as plaid
+from services.transactions.tables import sweeps as sweeps
 from services.transactions.tables import vault_keys as vault_keys
 from services.transactions.tables.bank_accounts import bank_accounts as bank_accounts
 from services.transactions.tables.metadata import metadata as metadata

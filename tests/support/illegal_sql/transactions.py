@@ -63,6 +63,18 @@ ROWS = (
         " 'exc_1', 'PAID_TWICE', 'txn_1', 'OPEN', 'x', 1, 1, now(), now(), now(), now(), 1)"
     ),
     "INSERT INTO payment_exception_history VALUES ('org_1', 'exc_1', 1, NULL, 'OPEN', 'x', 'ann', now())",
+    (
+        "INSERT INTO provider_sweeps VALUES ('feed', 'po_1', 'sandbox', 100, 'USD', 'PENDING', now(), now(), 'ba_1',"
+        " 'WAITING', now(), 1)"
+    ),
+    (
+        "INSERT INTO sweeps VALUES ('org_1', 'swp_1', 'sandbox', 'po_1', 'PENDING', 100, 'USD', now(), true, NULL,"
+        " now(), now(), now(), 1)"
+    ),
+    (
+        "INSERT INTO sweep_lines VALUES ('org_1', 'swl_1', 'swp_1', 'sandbox', 'move_1', 'PAYMENT', NULL, NULL, 100, 0,"
+        " 100, 'USD', now())"
+    ),
 )
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
@@ -94,6 +106,10 @@ FIXED = {
     "payment_exceptions": "org_id payment_exception_id kind subject transaction_id bank_account_id provider"
     " provider_payment_id file_name amount_minor currency created_at",
     "payment_exception_history": "to_status note actor occurred_at",
+    "provider_sweeps": "feed provider_sweep_id",
+    "sweeps": "org_id sweep_id provider provider_sweep_id currency made_at created_at",
+    "sweep_lines": "org_id sweep_line_id sweep_id provider provider_movement_id kind transaction_id escrow_account_id"
+    " gross_minor fee_minor net_minor currency created_at",
 }
 # Refused for what the rows are.
 RULES = {

@@ -161,6 +161,7 @@ _MOVES = {
         >RECEIVED >APPLIED >FAILED RECEIVED>APPLIED RECEIVED>FAILED APPLIED>RECEIVED FAILED>RECEIVED
     """,
     "payment_exceptions": ">OPEN OPEN>RESOLVED RESOLVED>OPEN",
+    "sweeps": ">PENDING >SETTLED >FAILED PENDING>SETTLED PENDING>FAILED SETTLED>FAILED",
 }
 
 
@@ -177,6 +178,7 @@ def upgrade() -> None:
     _create_vault_keys()
     _create_requests()
     _create_exceptions()
+    _create_sweeps()
     op.execute(_GUARD)
     op.execute(
         "CREATE TRIGGER transactions_guard BEFORE INSERT OR UPDATE ON transactions"
@@ -207,7 +209,7 @@ def upgrade() -> None:
     hold_history(
         op, "payment_exception_history", "payment_exception_id", {"payment_exceptions": "payment_exception_id"}
     )
-    append_only(op, "transaction_history", "payout_requests", "payment_exception_history")
+    append_only(op, "transaction_history", "payout_requests", "payment_exception_history", "sweep_lines")
     close(op, "transactions", RIGHTS)
 
 
@@ -986,7 +988,8 @@ def _create_exceptions() -> None:
             " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED', 'ACH_FILE_NOT_FETCHED',"
             " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE', 'ACH_FILE_REJECTED',"
             " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID',"
-            " 'CARD_DISPUTED', 'ACH_FILE_NOT_APPLIED', 'PAYOUT_NOT_REVERSED')",
+            " 'CARD_DISPUTED', 'ACH_FILE_NOT_APPLIED', 'PAYOUT_NOT_REVERSED',"
+            " 'SWEEP_NOT_EXPLAINED', 'SWEEP_FAILED', 'SWEEP_REDIRECTED')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),
@@ -1025,3 +1028,83 @@ def _create_exceptions() -> None:
         ),
         sa.PrimaryKeyConstraint("org_id", "payment_exception_id", "version"),
     )
+
+
+def _create_sweeps() -> None:
+    op.create_table(
+        "provider_sweeps",
+        sa.Column("feed", sa.Text(), nullable=False),
+        sa.Column("provider_sweep_id", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("arrives_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("made_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("explanation", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("status IN ('PENDING', 'SETTLED', 'FAILED')", name="status_known"),
+        sa.CheckConstraint("explanation IN ('WAITING', 'EXPLAINED', 'UNEXPLAINED')", name="explanation_known"),
+        sa.CheckConstraint("version >= 1", name="sweep_begins"),
+        sa.PrimaryKeyConstraint("feed", "provider_sweep_id"),
+    )
+    op.create_table(
+        "sweeps",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("sweep_id", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("provider_sweep_id", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("arrives_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("is_explained", sa.Boolean(), nullable=False),
+        sa.Column("failure_code", sa.Text(), nullable=True),
+        sa.Column("made_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("status IN ('PENDING', 'SETTLED', 'FAILED')", name="status_known"),
+        sa.PrimaryKeyConstraint("org_id", "sweep_id"),
+        sa.UniqueConstraint("org_id", "provider", "provider_sweep_id", name="sweeps_provider_id"),
+    )
+    op.create_index("sweeps_newest", "sweeps", ["org_id", "created_at", "sweep_id"])
+    op.create_index("sweeps_arrival", "sweeps", ["org_id", "arrives_at"])
+    op.create_index("sweeps_owners", "sweeps", ["provider", "provider_sweep_id", "org_id"])
+    op.create_table(
+        "sweep_lines",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("sweep_line_id", sa.Text(), nullable=False),
+        sa.Column("sweep_id", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("provider_movement_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=True),
+        sa.Column("escrow_account_id", sa.Text(), nullable=True),
+        sa.Column("gross_minor", sa.BigInteger(), nullable=False),
+        sa.Column("fee_minor", sa.BigInteger(), nullable=False),
+        sa.Column("net_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint(
+            "kind IN ('PAYMENT', 'RETURN', 'REFUND', 'DISPUTE', 'FEE', 'OTHER', 'FAILED_SWEEP')", name="kind_known"
+        ),
+        sa.CheckConstraint("net_minor = gross_minor - fee_minor", name="line_adds_up"),
+        sa.CheckConstraint("(transaction_id IS NULL) = (escrow_account_id IS NULL)", name="transaction_whole"),
+        sa.PrimaryKeyConstraint("org_id", "sweep_line_id"),
+        sa.UniqueConstraint("org_id", "provider", "provider_movement_id", name="sweep_lines_movement"),
+        sa.ForeignKeyConstraint(["org_id", "sweep_id"], ["sweeps.org_id", "sweeps.sweep_id"], name="sweep"),
+        sa.ForeignKeyConstraint(
+            ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
+        ),
+    )
+    newest = ["created_at", "sweep_line_id"]
+    op.create_index("sweep_lines_newest", "sweep_lines", ["org_id", *newest])
+    op.create_index("sweep_lines_sweep", "sweep_lines", ["org_id", "sweep_id", *newest])
+    op.create_index("sweep_lines_transaction", "sweep_lines", ["org_id", "transaction_id", *newest])
+    op.create_index("sweep_lines_escrow_account", "sweep_lines", ["org_id", "escrow_account_id", *newest])

@@ -46,6 +46,7 @@ from services.transactions.providers.plaid.states import (
     spell_amount,
     spell_proved,
 )
+from services.transactions.providers.plaid.sweeps import PlaidSweeps
 from services.transactions.providers.protocols import (
     TEXT_CHARACTERS_MAX,
     Declined,
@@ -91,6 +92,7 @@ class PlaidTransfers:
         self._former = FormerTransfers(self._client, timeout_seconds)
         feed = f"{base_url.rstrip('/')} {client_id}"
         self.events = PlaidEvents(self._client, feed, timeout_seconds=timeout_seconds)
+        self.sweeps = PlaidSweeps(self._client, feed, timeout_seconds=timeout_seconds)
         self._database = database
         self._clock = clock
         self._vault = vault

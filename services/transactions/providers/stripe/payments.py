@@ -47,6 +47,7 @@ from services.transactions.providers.stripe.states import (
     read_payment,
     spell_proved,
 )
+from services.transactions.providers.stripe.sweeps import StripeSweeps
 from services.transactions.vault import Vault
 
 _INTENT_ID = re.compile(r"pi_[A-Za-z0-9]{1,200}")
@@ -71,6 +72,7 @@ class StripePayments:
         self._cards = CardPayments(self._api, vault, return_url)
         self.setups = AccountSetups(self._api, vault, timeout_seconds)
         self.events = StripeEvents(self._api, timeout_seconds=timeout_seconds)
+        self.sweeps = StripeSweeps(self._api, timeout_seconds=timeout_seconds)
 
     async def close(self) -> None:
         await self._api.close()
