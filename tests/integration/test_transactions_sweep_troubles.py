@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
-from realco.transactions.v1 import exceptions_pb2
+from realco.transactions.v1 import exceptions_pb2, payouts_pb2
 from realco.transactions.v1 import sweeps_pb2 as pb
 from structlog.testing import capture_logs
 
+from services.chassis.calls.auth import acting_as
 from services.chassis.values.ids import new_id
 from services.transactions.jobs.read_sweeps import read_sweeps
 from tests.integration.stripe_desk import (
@@ -28,7 +29,7 @@ from tests.integration.sweep_desk import (
     read_paid_out,
 )
 from tests.support.exceptions import list_exceptions
-from tests.support.transactions import ADMIN, TransactionsHarness
+from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, TransactionsHarness
 
 pytest_plugins = ("tests.integration.stripe_desk", "tests.integration.sweep_desk")
 
@@ -38,6 +39,37 @@ E = exceptions_pb2.PaymentException
 @pytest.fixture
 def service(sweep_service: TransactionsHarness) -> TransactionsHarness:
     return sweep_service
+
+
+async def test_whoever_decides_that_money_leaves_reads_of_a_sweep_that_did_not_arrive(service, url, books) -> None:
+    await pay_by_card(service, url)
+    payout, _ = await read_paid_out(service, url, books)
+    asked = payouts_pb2.GetReceivedMoneyRequest(escrow_account_id=ESCROW_ACCOUNT)
+    with acting_as(ADMIN):
+        before = (await service.payouts.GetReceivedMoney(asked, None)).explanations
+        await post(url, f"payouts/{payout['id']}/fail")
+        await service.run(read_sweeps)
+        after = (await service.payouts.GetReceivedMoney(asked, None)).explanations
+    assert "EXCEPTIONS_OPEN" not in {each.rule for each in before}
+    [told] = [each for each in after if each.rule == "EXCEPTIONS_OPEN"]
+    assert [(each.name, each.value) for each in told.operands] == [("stripe", "SWEEP_FAILED")]
+
+
+async def test_what_a_payout_costs_is_a_line_of_it_that_is_nobodys(service, url, books) -> None:
+    service.dependencies = replace(service.dependencies, operator_org_id=OPERATOR.org_id)
+    await pay_by_card(service, url)
+    await post(url, "balance_transactions", type="topup", amount="25")
+    payout = await pay_out(url)
+    alter(books, payout["id"], amount=payout["amount"] - 25)
+    alter(books, payout["balance_transaction"], amount=-payout["amount"] + 25, fee=25)
+    await arrive(books, payout)
+    await service.run(read_sweeps)
+    assert (await find_part(service, payout)).is_explained
+    lines = await list_lines(service, OPERATOR, sweep_id=[(await find_part(service, payout, OPERATOR)).sweep_id])
+    assert sorted((line.kind, line.net.amount_minor) for line in lines) == [
+        (pb.SweepLine.FEE, -25),
+        (pb.SweepLine.OTHER, 25),
+    ]
 
 
 async def test_what_goes_to_another_bank_account_is_told_once(service, url, books) -> None:
@@ -122,7 +154,7 @@ async def test_a_contradiction_stays_one_when_the_sweep_goes_on(service, url, bo
     second = await pay_out(url)
     alter(books, line.provider_movement_id, _payout=second["id"])
     alter(books, second["id"], amount=second["amount"] + line.net.amount_minor)
-    alter(books, second["balance_transaction"], net=-second["amount"] - line.net.amount_minor)
+    alter(books, second["balance_transaction"], amount=-second["amount"] - line.net.amount_minor)
     await arrive(books, second)
     await service.run(read_sweeps)
     assert [each.is_explained for each in await list_sweeps(service)] == [False, True]

@@ -85,7 +85,7 @@ class StripeSweeps:
         for movement_id, movement in moved.items():
             try:
                 if movement["type"] == "payout" and _find_id(movement["source"]) == sweep.sweep_id:
-                    _check_itself(movement, sweep)
+                    lines += _read_itself(movement_id, movement, sweep)
                     continue
                 intent_id = _find_intent_id(movement)
                 if intent_id and intent_id not in pages and not _is_debit(movement):
@@ -171,10 +171,12 @@ def _read_line(movement_id: str, movement: Mapping[str, Any], sweep: ProviderSwe
     )
 
 
-def _check_itself(movement: Mapping[str, Any], sweep: ProviderSweep) -> None:
-    """What a payout took from the balance is what it brings. Raises: ValueError."""
-    if _read_minor(movement["net"]) != -sweep.amount.amount_minor:
+def _read_itself(movement_id: str, movement: Mapping[str, Any], sweep: ProviderSweep) -> list[ProviderLine]:
+    """Of the payout, which takes what it brings from the balance, what it costs. Raises: KeyError, ValueError."""
+    if _read_minor(movement["amount"]) != -sweep.amount.amount_minor:
         raise ValueError("a payout takes another amount from the balance than it brings")
+    fee_minor = _read_minor(movement["fee"])
+    return [ProviderLine(movement_id, LineKind.FEE, 0, fee_minor, -fee_minor)] if fee_minor else []
 
 
 def _find_intent_id(movement: Mapping[str, Any]) -> str:
