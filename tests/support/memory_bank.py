@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 
-from services.transactions.domain.payments import Payment, PaymentStatus
-from services.transactions.providers.protocols import Declined, FormerLife, OutcomeUnknown, PaymentOrder, ProviderEvent
+from services.transactions.domain.payments import FormerLife, Payment, PaymentStatus
+from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder, ProviderEvent
 
 
 def unknown() -> OutcomeUnknown:

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from services.transactions.domain.payments import FormerLife
 from services.transactions.providers.plaid.former_transfers import FormerTransfers
-from services.transactions.providers.protocols import FormerLife, OutcomeUnknown
+from services.transactions.providers.protocols import OutcomeUnknown
 
 RESTORED_AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
 LIFE = FormerLife(RESTORED_AT - timedelta(hours=2), RESTORED_AT)

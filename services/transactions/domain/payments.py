@@ -27,6 +27,14 @@ class PaymentStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class FormerLife(NamedTuple):
+    """When a payment may have been made of which a restored database knows nothing: from when it was ordered until the
+    restore."""
+
+    since: datetime
+    until: datetime
+
+
 class Card(NamedTuple):
     """All that is ever known here of a card: whose network it is of, and four digits."""
 

@@ -31,13 +31,13 @@ from services.transactions.commands.verifications import read_debit_basis
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.bank_accounts import BankAccount, check_usable
 from services.transactions.domain.exceptions import ExceptionKind
-from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.domain.payments import FormerLife, Payment, PaymentStatus
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, group_by_organization, record_each
-from services.transactions.providers.protocols import Declined, FormerLife, NotAsOrdered, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, moves, provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.vault import KeyMissing, SealedFor, VaultError

@@ -14,7 +14,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions.domain.linked_accounts import LinkedAccount
-from services.transactions.domain.payments import Payment, find_difference
+from services.transactions.domain.payments import FormerLife, Payment, find_difference
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import BankLinksNotSetUp
 from services.transactions.domain.sweeps import ProviderLine, ProviderSweep, SweepList
@@ -167,14 +167,6 @@ class PaymentOrders(Protocol):
             OutcomeUnknown: look it up.
         """
         ...
-
-
-class FormerLife(NamedTuple):
-    """When a payment may have been made of which a restored database knows nothing: from when it was ordered until the
-    restore."""
-
-    since: datetime
-    until: datetime
 
 
 class PaymentLookUps(Protocol):

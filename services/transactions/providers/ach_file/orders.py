@@ -20,12 +20,12 @@ from services.transactions.domain.ach import (
     to_reversing_payment,
 )
 from services.transactions.domain.bank_accounts import HolderType
-from services.transactions.domain.payments import Payment
+from services.transactions.domain.payments import FormerLife, Payment
 from services.transactions.domain.prenotes import Standing, build_failure
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
 from services.transactions.providers.ach_file.prenotes import judge_or_ask
-from services.transactions.providers.protocols import Declined, FormerLife, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.store import ach
 from services.transactions.vault import SealedFor, Vault
 

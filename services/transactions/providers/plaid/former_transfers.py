@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 
 from plaid.model.transfer_list_request import TransferListRequest
 
+from services.transactions.domain.payments import FormerLife
 from services.transactions.providers.plaid.client import PlaidClient
-from services.transactions.providers.protocols import FormerLife, OutcomeUnknown, ask_provider
+from services.transactions.providers.protocols import OutcomeUnknown, ask_provider
 
 # How many transfers one answer lists at most, and how many there may be: more than a platform makes in weeks.
 _LISTED_MAX: Final = 25

@@ -32,7 +32,7 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.values.clock import Clock
 from services.chassis.values.text import read_text
 from services.transactions.domain.bank_accounts import HolderType
-from services.transactions.domain.payments import Payment, find_difference
+from services.transactions.domain.payments import FormerLife, Payment, find_difference
 from services.transactions.domain.plaid import PlaidItem, PlaidTransfer
 from services.transactions.domain.same_day import NOT_SAME_DAY, SameDayWays
 from services.transactions.providers.plaid.client import PlaidClient, Refused
@@ -50,7 +50,6 @@ from services.transactions.providers.plaid.sweeps import PlaidSweeps
 from services.transactions.providers.protocols import (
     TEXT_CHARACTERS_MAX,
     Declined,
-    FormerLife,
     NotAsOrdered,
     OutcomeUnknown,
     PaymentOrder,

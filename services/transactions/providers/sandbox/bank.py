@@ -15,11 +15,10 @@ import orjson
 from services.chassis.values.money import Money
 from services.chassis.values.text import clean_text, read_text
 from services.chassis.values.times import read_time
-from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.domain.payments import FormerLife, Payment, PaymentStatus
 from services.transactions.providers.protocols import (
     TEXT_CHARACTERS_MAX,
     Declined,
-    FormerLife,
     OutcomeUnknown,
     PaymentOrder,
     check_as_ordered,

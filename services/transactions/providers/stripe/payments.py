@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from services.chassis.process.telemetry import log
-from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.domain.payments import FormerLife, Payment, PaymentStatus
 from services.transactions.providers.protocols import (
     Declined,
-    FormerLife,
     NotAsOrdered,
     PaymentOrder,
     ask_provider,
