@@ -15,6 +15,7 @@ from services.transactions.domain.types import REFUND_CAME_BACK, REFUND_TAKEN_BA
 from tests.integration.ach_desk import CUT_OFF, Folders, T
 from tests.integration.test_transactions_reversals import (
     COUNTS,
+    DRAWN,
     ORDERED,
     SETTLED,
     ask,
@@ -25,6 +26,7 @@ from tests.integration.test_transactions_reversals import (
     reverse,
     state,
 )
+from tests.support.exceptions import list_exceptions
 from tests.support.transactions import DISTRIBUTIONS, ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
 
 pytest_plugins = ("tests.integration.ach_desk",)
@@ -45,16 +47,22 @@ async def read_received(service: TransactionsHarness) -> dict[str, str]:
     return {each.rule: each.statement for each in found}
 
 
-async def take_back_proceeds(service: TransactionsHarness, folders: Folders) -> tuple[Any, Any]:
-    """Proceeds that were paid, and taken back by a debit that counts: with that debit's entry."""
+async def draw_proceeds(service: TransactionsHarness, folders: Folders) -> tuple[Any, Any, Any]:
+    """Proceeds that were paid, and are to be taken back: with the entry of each, by which the bank has it."""
     payout = await service.payout("sponsor-1", "08", **WITHDRAWN)
     await service.work()
     await service.grant(await service.waiting(payout.transaction_id))
     await service.work()
-    await fetch(service, folders, CUT_OFF)
+    [paid] = await fetch(service, folders, CUT_OFF)
     await be(service, SETTLED)
     await reverse(service, payout)
     [drawn] = await fetch(service, folders, ORDERED.replace(hour=20))
+    return payout, paid, drawn
+
+
+async def take_back_proceeds(service: TransactionsHarness, folders: Folders) -> tuple[Any, Any]:
+    """Proceeds that were paid, and taken back by a debit that counts: with that debit's entry."""
+    payout, _, drawn = await draw_proceeds(service, folders)
     await be(service, COUNTS)
     assert await state(service, payout) == ("RETURNED", "COMPLETED")
     return payout, drawn
@@ -77,6 +85,48 @@ async def test_money_that_a_debit_took_back_is_not_final_as_long_as_that_may_com
     assert "MONEY_NOT_FINAL" not in await read_received(service)
     await come_back(service, folders, drawn, "R10", COUNTS.replace(year=2025, month=2, day=6))
     assert await state(service, payout) == ("RETURNED", "RETURNED")
+
+
+@pytest.mark.parametrize("comes_first", ["the bank", "the count"])
+async def test_what_a_debit_drew_too_much_is_not_final_either_and_whoever_gives_it_back_reads_until_when(
+    service, folders, comes_first
+) -> None:
+    payout, paid, drawn = await draw_proceeds(service, folders)
+    if comes_first == "the bank":
+        await come_back(service, folders, paid, "R31", DRAWN + timedelta(days=1))
+    await be(service, COUNTS)
+    if comes_first == "the count":
+        await come_back(service, folders, paid, "R31", COUNTS + timedelta(days=1))
+    assert await state(service, payout) == ("RETURNED", "DRAWN_IN_EXCESS")
+    said = (await read_received(service))["MONEY_NOT_FINAL"]
+    assert said.startswith(
+        f"The bank may take 50.00 USD that came into the escrow account back, the last until {FINAL_ON}"
+    )
+    [found] = await list_exceptions(service, kind=["PAYOUT_NOT_REVERSED"])
+    assert found.cause.endswith(
+        f"Their bank may send the debit back until {FINAL_ON}: whoever has it before that may have both."
+    )
+    again = await service.payout_to(payout.bank_account_id, "sponsor-1", amount=usd(70_00), **WITHDRAWN)
+    await service.work()
+    told = (await read_dossier(service, again))["PAYOUT_TAKEN_BACK"]
+    assert "it came back by its bank, and was taken back by a debit of 2024-12-05, for it was paid before" in told
+    assert told.endswith(f"The debit may itself come back until {FINAL_ON}: who is given it back would have both.")
+    await come_back(service, folders, drawn, "R10", COUNTS + timedelta(days=5))
+    assert await state(service, payout) == ("RETURNED", "FAILED")
+    assert "MONEY_NOT_FINAL" not in await read_received(service)
+
+
+async def test_while_a_debit_is_under_way_whoever_pays_its_payee_any_amount_reads_of_it(service, folders) -> None:
+    payout, paid, _ = await draw_proceeds(service, folders)
+    again = await service.payout_to(payout.bank_account_id, "sponsor-1", amount=usd(70_00), **WITHDRAWN)
+    await service.work()
+    told = (await read_dossier(service, again))["PAYOUT_TAKEN_BACK"]
+    assert f"{payout.transaction_id} paid 50.00 USD to sponsor-1 on 2024-12-03, and a debit is to take it back" in told
+    assert told.endswith("it may fail or come back, and who is paid again would have both.")
+    await be(service, DRAWN)
+    assert "a debit of 2024-12-05 takes it back" in (await read_dossier(service, again))["PAYOUT_TAKEN_BACK"]
+    await come_back(service, folders, paid, "R31", DRAWN + timedelta(days=1))
+    assert (await read_dossier(service, again))["PAYOUT_TAKEN_BACK"].endswith("It came back by its bank as well.")
 
 
 async def test_what_a_debit_took_back_is_added_to_what_came_in(service, folders) -> None:

@@ -40,6 +40,20 @@ def test_a_name_reads_like_another_whatever_letters_it_is_written_with(name: str
     assert (build_skeleton(name) == build_skeleton("Acme Contractors LLC")) is is_alike
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Филипп Гагарин", "Ольга Петрова", "Νίκη Παππά", "Ελένη Χυτήρη", "Հայկ Օհանյան", "Иван Acme", "Łukasz Øberg"],
+)
+def test_a_name_reads_the_same_in_capitals(name: str) -> None:
+    assert build_skeleton(name) == build_skeleton(name.upper()) == build_skeleton(name.lower())
+
+
+def test_every_letter_is_alike_in_both_its_cases() -> None:
+    names = [f"\u674e{letter}" for letter in map(chr, range(0x20000)) if letter.isalpha()]
+    other = [each for each in names if len({build_skeleton(name) for name in (each, each.upper(), each.lower())}) > 1]
+    assert other == []
+
+
 def test_other_names_are_others_in_any_alphabet_and_marks_alone_are_compared_as_they_are() -> None:
     names = ["李明", "李鸣", "Иван Петров", "Иван Петровский", "!!!", "???", "\u02bc\u02bc", "\u30fc"]
     assert len({build_skeleton(name) for name in names}) == len(names)

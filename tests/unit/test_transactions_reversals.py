@@ -208,7 +208,7 @@ FINAL_AT = datetime(2025, 2, 5, tzinfo=UTC)  # sixty days and a banking day afte
 
 @pytest.mark.parametrize(("status", "ends"), [
     (S.ORDERED, None), (S.SETTLED, None), (S.COMPLETED, FINAL_AT), (S.RETURNED, None), (S.FAILED, None),
-    (S.DRAWN_IN_EXCESS, None),
+    (S.DRAWN_IN_EXCESS, FINAL_AT),
 ])  # fmt: skip
 def test_the_debit_that_took_a_payout_back_may_come_back_as_any_debit(
     status: ReversalStatus, ends: datetime | None

@@ -25,9 +25,20 @@ _CODES: Final = (
     " A4EAW A4EBX A4ECY A4EEA A4F0E A4F2I A4F3O A4F4U"
     " 007Cl 1D04c 00D8O 00F8o 0110D 0111d 0131i 0141L 0142l 0237j 0251a 0261g 0269i 0280R"
 )
-_DRAWN_ALIKE: Final = {int(each[:4], 16): each[4:] for each in _CODES.split()}
+_DRAWN_ALIKE: Final = {int(each[:4], 16): each[4:].casefold() for each in _CODES.split()}
+# A letter that stands there in one case goes with the other, too: a name reads the same in capitals. Of three Greek
+# letters each case is drawn as another Latin one.
+_OF_OTHER_CASE: Final = {
+    ord(other): drawn
+    for code, drawn in _DRAWN_ALIKE.items()
+    for other in (chr(code).lower(), chr(code).upper())
+    if len(other) == 1 and _DRAWN_ALIKE.get(ord(other), drawn) == drawn
+}
+_OF_CAPITALS: Final = {ord(chr(code).lower()): drawn for code, drawn in _DRAWN_ALIKE.items() if chr(code).isupper()}
+_IN_LATIN_NAMES: Final = {**_OF_OTHER_CASE, **_DRAWN_ALIKE}
+_IN_OTHER_NAMES: Final = {**_IN_LATIN_NAMES, **_OF_CAPITALS}
 # Letters that are drawn as an apostrophe, in category Ll or Lo: saltillo, and one of Canadian syllabics and of runes.
-_DRAWN_AS_MARKS: Final = "\ua78c\u144a\u16cc"
+_DRAWN_AS_MARKS: Final = "\ua78b\ua78c\u144a\u16cc"
 # What looks the same in many a typeface, once capitals are set aside.
 _SAME_SHAPE: Final = (("0", "o"), ("1", "l"), ("i", "l"), ("rn", "m"), ("vv", "w"))
 # Of one letter Unicode makes up to 18: so many characters are compared, and an index has room for them.
@@ -42,9 +53,11 @@ def build_skeleton(name: str) -> str:
     and the alphabet are set aside. Never shown: it is no name. Marks are also those that Unicode calls letters
     (category Lm: an apostrophe of a language, a prime, what lengthens a letter), but for raised letters.
     """
+    latin = any(unicodedata.name(letter, "").startswith("LATIN") for letter in name)
+    alike = _IN_LATIN_NAMES if latin else _IN_OTHER_NAMES
     # Before and after: some of these letters are made into others that are drawn otherwise.
-    drawn = unicodedata.normalize("NFKD", name.translate(_DRAWN_ALIKE)).translate(_DRAWN_ALIKE)
-    plain = unicodedata.normalize("NFKD", drawn.casefold())
+    drawn = unicodedata.normalize("NFKD", name.translate(alike)).translate(alike)
+    plain = unicodedata.normalize("NFKD", drawn.casefold()).translate(alike)
     letters = "".join(letter for letter in plain if letter.isalnum() and not _is_mark(letter))
     for seen, taken_for in _SAME_SHAPE:
         letters = letters.replace(seen, taken_for)

@@ -34,6 +34,8 @@ REVERSE_WITHIN: Final = Period(
     source="Nacha Operating Rules, Section 2.9: within five banking days after the entry in error settled",
 )
 S = ReversalStatus
+# Its money is there, in the book by itself or by hand.
+_STAYED: Final = (S.COMPLETED, S.DRAWN_IN_EXCESS)
 # So many payouts that were taken back are named one by one, the newest.
 _NAMED_MAX: Final = 10
 _WHY: Final = {
@@ -44,7 +46,7 @@ _WHY: Final = {
 
 
 class TakenBack(NamedTuple):
-    """Payouts that were taken back by a debit, the newest first.
+    """Payouts that a debit took back, or is about to, the newest first.
 
     Args:
         altered_ids: Of these, which came back, nobody knows by what: they were altered in the database.
@@ -126,11 +128,11 @@ def explain_deadline(transaction: Transaction, reason: ReversalReason, settles_o
 
 
 def find_debit_final_at(row: Transaction) -> datetime | None:
-    """From when the debit that took a payout back can come back no more; None of what no debit took back, or one that
-    came back itself. It is a debit as any other: the account that was paid may be a person's.
+    """From when the debit that took a payout back, or drew it in excess, can come back no more; None of what no debit
+    drew, or one that came back itself. It is a debit as any other: the account that was paid may be a person's.
     """
     reversal = row.reversal
-    if reversal is None or reversal.status is not S.COMPLETED or reversal.settled_at is None:
+    if reversal is None or reversal.status not in _STAYED or reversal.settled_at is None:
         return None
     return compute_final_at(reversal.settled_at, row.rail, is_inbound=True)
 
@@ -151,7 +153,7 @@ def build_payout_failure(row: Transaction, reversal: Reversal) -> Failure:
 
 
 def explain_taken_back_payouts(found: TakenBack, now: datetime) -> list[Explanation]:
-    """Which payouts to the parties were taken back: what is paid to them now may be the same once more."""
+    """Which payouts to the parties are taken back: what is paid to them now may be the same once more."""
     told = [_explain_taken_back_payout(row, now) for row in found.payouts[:_NAMED_MAX]]
     if (count := len(found.payouts) - _NAMED_MAX) > 0 or not found.is_all:
         statement = f"{count} more payouts to them were taken back by debits."
@@ -165,25 +167,37 @@ def explain_taken_back_payouts(found: TakenBack, now: datetime) -> list[Explanat
 
 
 def _explain_taken_back_payout(row: Transaction, now: datetime) -> Explanation:
-    """That a party was paid before, and it was taken back by a debit, which may not have the last word."""
+    """That a party was paid before, and a debit takes it back, which may not have the last word."""
     reversal = row.reversal
     assert reversal is not None
-    assert reversal.settled_at is not None
     assert row.settled_at is not None  # what was not paid is not drawn back
-    statement = (
-        f"{row.transaction_id} paid {row.amount} to {row.party_id} on {row.settled_at:%Y-%m-%d}, and it was taken back"
-        f" by a debit of {reversal.settled_at:%Y-%m-%d}, for {_WHY[reversal.reason]}."
-    )
-    final_at = find_debit_final_at(row)
-    if final_at is None:
-        ended_at = reversal.ended_at or reversal.settled_at
-        statement += f" The debit came back on {ended_at:%Y-%m-%d}: who was paid has it, and is to be paid it no more."
-    elif now < final_at:
-        statement += f" The debit may itself come back until {final_at:%Y-%m-%d}: who is paid again would have both."
+    why, final_at = _WHY[reversal.reason], find_debit_final_at(row)
+    statement = f"{row.transaction_id} paid {row.amount} to {row.party_id} on {row.settled_at:%Y-%m-%d}, and "
+    if reversal.is_under_way:
+        done = "is to take" if reversal.settled_at is None else f"of {reversal.settled_at:%Y-%m-%d} takes"
+        came_back = "" if row.status in ARRIVED else " It came back by its bank as well."
+        statement += (
+            f"a debit {done} it back, for {why}, which does not count yet: it may fail or come back, and who is paid"
+            f" again would have both.{came_back}"
+        )
     else:
-        statement += " The debit can come back no more."
+        assert reversal.settled_at is not None
+        as_well = "came back by its bank, and " if reversal.status is S.DRAWN_IN_EXCESS else ""
+        statement += f"it {as_well}was taken back by a debit of {reversal.settled_at:%Y-%m-%d}, for {why}."
+        statement += _spell_last_word(reversal, final_at, now)
     operands = (("transaction", row.transaction_id), ("amount", row.amount), ("reversal", reversal.status.value))
     return Explanation(statement, "PAYOUT_TAKEN_BACK", operands, HOUSE_RULE)
+
+
+def _spell_last_word(reversal: Reversal, final_at: datetime | None, now: datetime) -> str:
+    """Of a debit that counted, or drew too much: whether it may come back in its turn."""
+    if final_at is None:
+        ended_at = reversal.ended_at or reversal.settled_at
+        return f" The debit came back on {ended_at:%Y-%m-%d}: who was paid has it, and is to be paid it no more."
+    if now < final_at:
+        again = "given it back" if reversal.status is S.DRAWN_IN_EXCESS else "paid again"
+        return f" The debit may itself come back until {final_at:%Y-%m-%d}: who is {again} would have both."
+    return " The debit can come back no more."
 
 
 def build_debit_failure(said: ReversingPayment) -> Failure:
@@ -208,7 +222,7 @@ def spell_cause(row: Transaction, before: ReversalStatus, after: Reversal) -> st
             return (
                 f"The payout came back by its bank, and its reversal stayed: {row.amount} was drawn too much, which no"
                 f" book has. Book by hand: debit CASH {row.amount}, credit SUSPENSE; and give it back to whom it was"
-                " drawn from."
+                f" drawn from.{_spell_risk(row, after)}"
             )
         case ((S.RETURNED | S.DRAWN_IN_EXCESS), S.FAILED):
             return (
@@ -216,6 +230,13 @@ def spell_cause(row: Transaction, before: ReversalStatus, after: Reversal) -> st
                 f" hand for that, {row.amount}, is to be undone."
             )
     return None
+
+
+def _spell_risk(row: Transaction, after: Reversal) -> str:
+    final_at = find_debit_final_at(replace(row, reversal=after))
+    if final_at is None:
+        return ""
+    return f" Their bank may send the debit back until {final_at:%Y-%m-%d}: whoever has it before that may have both."
 
 
 def _spell_ledger_account(row: Transaction) -> str:

@@ -13,7 +13,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.session import Asker, Session, join_askers
 from services.transactions.domain.disputes import OPEN, DisputeStatus
 from services.transactions.domain.rails import COMPANY_RAILS, RAILS, Rail
-from services.transactions.domain.reversals import COUNTED, Reversal
+from services.transactions.domain.reversals import COUNTED, Reversal, ReversalStatus
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
 
@@ -175,6 +175,11 @@ class Transaction:
     def came_back_by_reversal(self) -> bool:
         """Whether it came back by its reversal, and not by itself."""
         return self.reversal is not None and self.reversal.status in COUNTED
+
+    @property
+    def is_drawn_back(self) -> bool:
+        """Whether a debit took it back, or is about to, whatever else became of it: who is paid again may have both."""
+        return self.reversal is not None and self.reversal.status is not ReversalStatus.FAILED
 
     @property
     def is_final(self) -> bool:

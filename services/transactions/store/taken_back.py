@@ -1,6 +1,6 @@
-"""Payouts that were taken back by a debit: that debit may come back in its turn.
+"""Payouts that a debit took back, or is about to: that debit may come back in its turn.
 
-They are found by their history, which nobody edits: a row may be altered so that it is not found by what it says.
+What came back is found by its history, which nobody edits: a row may be altered so that what it says does not find it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import keep_sealed
 from services.chassis.data.transaction import Tx
 from services.transactions.domain.reversal_rules import TakenBack, may_debit_come_back
+from services.transactions.domain.reversals import UNDER_WAY
 from services.transactions.domain.states import ARRIVED
 from services.transactions.domain.types import INBOUND
 from services.transactions.store.transactions import build_transaction, select_transactions
@@ -27,12 +28,12 @@ _FINAL_WITHIN = timedelta(days=100)
 
 
 async def list_taken_back(tx: Tx, party_ids: Collection[str], since: datetime) -> TakenBack:
-    """Those that were paid to these parties, whatever became of the debit since.
+    """Those that were paid to these parties, also where the debit does not count yet, or came back itself.
 
     Args:
-        since: When the first of them was taken back.
+        since: When the first of them came back.
     """
-    return await _list_taken_back(tx, _c.party_id.in_(party_ids), since)
+    return await _list_taken_back(tx, _c.party_id.in_(party_ids), since, _c.reversal_status.in_(UNDER_WAY))
 
 
 async def list_drawn_back(tx: Tx, escrow_account_id: str, now: datetime) -> TakenBack:
@@ -41,20 +42,24 @@ async def list_drawn_back(tx: Tx, escrow_account_id: str, now: datetime) -> Take
     return found._replace(payouts=[row for row in found.payouts if may_debit_come_back(row, now)])
 
 
-async def _list_taken_back(tx: Tx, condition: sa.ColumnElement[bool], since: datetime) -> TakenBack:
+async def _list_taken_back(
+    tx: Tx, condition: sa.ColumnElement[bool], since: datetime, besides: sa.ColumnElement[bool] | None = None
+) -> TakenBack:
     h = transaction_history.c
     came_back = sa.select(h.transaction_id).where(
         *(is_mine(transaction_history), CAME_BACK, h.from_status.in_(sorted(ARRIVED)), h.occurred_at >= since)
     )
+    which = _c.transaction_id.in_(came_back)
+    which = which if besides is None else sa.or_(which, besides)
     query = (
         select_transactions()
-        .where(is_mine(transactions), condition, _c.type.not_in(sorted(INBOUND)), _c.transaction_id.in_(came_back))
+        .where(is_mine(transactions), condition, _c.type.not_in(sorted(INBOUND)), which)
         .order_by(_c.created_at.desc(), _c.transaction_id)
         .limit(_READ_MAX)
     )
     rows = (await tx.execute(query)).all()
     proven = keep_sealed(tx, transactions, rows)
-    found = [row for row in map(build_transaction, proven) if row.came_back_by_reversal]
+    found = [row for row in map(build_transaction, proven) if row.is_drawn_back]
     known = {row.transaction_id for row in proven}
     altered = [row.transaction_id for row in rows if row.transaction_id not in known]
     return TakenBack(found, altered, len(rows) < _READ_MAX)
