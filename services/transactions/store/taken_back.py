@@ -49,7 +49,7 @@ async def _list_taken_back(
     came_back = sa.select(h.transaction_id).where(
         *(is_mine(transaction_history), CAME_BACK, h.from_status.in_(sorted(ARRIVED)), h.occurred_at >= since)
     )
-    which = _c.transaction_id.in_(came_back)
+    which: sa.ColumnElement[bool] = _c.transaction_id.in_(came_back)
     which = which if besides is None else sa.or_(which, besides)
     query = (
         select_transactions()
