@@ -39,9 +39,9 @@ from services.distributions.domain.explanations import (
     explain_failed_refunds,
     explain_failure,
     explain_gate,
+    explain_left_out,
     explain_owed,
     explain_receivables,
-    explain_unapplied,
 )
 from services.distributions.domain.investment import list_committed_parties, list_untaken, sum_by_party
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
@@ -194,7 +194,7 @@ class _Details:
             ),
             explanations=(
                 *map(explain_gate, found),
-                *explain_unapplied(held),
+                *explain_left_out(held),
                 *explain_failure(offering.closing_failure),
                 account,
                 *preview.explanations,

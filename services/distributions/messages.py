@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from operator import attrgetter
 from typing import Any
@@ -23,6 +23,7 @@ from services.chassis.calls.wire import (
     to_timestamp,
 )
 from services.chassis.spelling.json_writer import writer_of
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.chassis.values.movement import Movement, MovementLine
 from services.distributions.domain.closing import Gate
@@ -122,7 +123,9 @@ def to_investment(investment: Investment) -> offerings_pb2.Investment:
     )
 
 
-def to_closing_gates(offering_id: str, found: tuple[Gate, ...]) -> offerings_pb2.ClosingGates:
+def to_closing_gates(
+    offering_id: str, found: Sequence[Gate], left_out: Sequence[Explanation]
+) -> offerings_pb2.ClosingGates:
     return offerings_pb2.ClosingGates(
         offering_id=offering_id,
         gates=[
@@ -132,6 +135,7 @@ def to_closing_gates(offering_id: str, found: tuple[Gate, ...]) -> offerings_pb2
             for gate in found
         ],
         all_passed=all(gate.passed for gate in found),
+        left_out=map(to_explanation, left_out),
     )
 
 

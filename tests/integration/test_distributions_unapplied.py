@@ -146,15 +146,28 @@ async def test_what_the_bank_takes_back_of_a_refunded_investment_another_of_the_
 
 
 async def test_who_decides_on_a_closing_is_told_of_money_that_it_leaves_out(service: DistributionsHarness) -> None:
-    offering = await service.offering(100_00, maximum_amount=usd(150_00))
+    offering = await service.offering(100_00, maximum_amount=usd(250_00))
     await service.invest(offering, "inv-001", 100_00)
-    left_out = await service.invest(offering, "inv-002", 50_00, fund=False)
+    left_out = await service.invest(offering, "inv-002", 65_00, fund=False)
     await service.deliver(service.arrived(service.contribution(offering, left_out, 50_00), "unapplied"))
+    not_paid = await service.invest(offering, "inv-003", 40_00, fund=False)
     service.clock.set(CLOSING)
     request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
     asked = await service.ask(service.offerings.CloseOffering, request)
-    [told] = [each for each in asked.explanations if each.rule == "MONEY_NOT_APPLIED"]
-    assert {each.name: each.value for each in told.operands} == {left_out.investment_id: "50.00 USD"}
+    told = {each.rule: each for each in asked.explanations}
+    gates = await service.call(
+        service.offerings.GetClosingGates, opb.GetClosingGatesRequest(offering_id=offering.offering_id)
+    )
+    assert list(gates.left_out) == [told["MONEY_NOT_APPLIED"], told["MONEY_NOT_COME"]]
+    assert told["MONEY_NOT_APPLIED"].statement.startswith("50.00 USD of inv-002 arrived while")
+    assert told["MONEY_NOT_COME"].statement.startswith("55.00 USD that inv-002, inv-003 committed has not come")
+    assert {each.name: each.value for each in told["MONEY_NOT_APPLIED"].operands} == {
+        left_out.investment_id: "50.00 USD"
+    }
+    assert {each.name: each.value for each in told["MONEY_NOT_COME"].operands} == {
+        left_out.investment_id: "15.00 USD",
+        not_paid.investment_id: "40.00 USD",
+    }
 
 
 @pytest.mark.parametrize("completed", [False, True], ids=["before its risk was over", "after it"])

@@ -128,14 +128,39 @@ def explain_earlier_attempts(failures: Sequence[tuple[int, Failure]]) -> tuple[E
     return (Explanation(statement, "EARLIER_ATTEMPTS", tuple(earlier[-_NAMED_MAX:])),)
 
 
-def explain_unapplied(investments: Iterable[Investment]) -> tuple[Explanation, ...]:
-    """Told where a closing leaves money out that its investor has brought."""
-    left_out = [each for each in investments if each.is_live and each.unapplied_minor]
+def explain_left_out(investments: Iterable[Investment]) -> tuple[Explanation, ...]:
+    """Whom a closing now would leave out, wholly or in part: nobody is shut out of a raise without a word.
+
+    Args:
+        investments: All of the offering.
+    """
+    live = [each for each in investments if each.is_live]
+    unapplied = [(each, each.unapplied_minor) for each in live if each.unapplied_minor]
+    not_come = [(each, each.amount_minor - each.funded_minor - each.unapplied_minor) for each in live]
+    return (
+        *_explain_left_out(
+            "{amount} of {whom} arrived while the escrow account was frozen, and is not applied: the closing leaves it"
+            " out. Apply it by hand before, or end the investments.",
+            "MONEY_NOT_APPLIED",
+            unapplied,
+        ),
+        *_explain_left_out(
+            "{amount} that {whom} committed has not come: the closing takes what is there, and ends an investment of"
+            " which nothing is. What comes later goes back.",
+            "MONEY_NOT_COME",
+            [(each, minor) for each, minor in not_come if minor > 0],
+        ),
+    )
+
+
+def _explain_left_out(statement: str, rule: str, left_out: Sequence[tuple[Investment, int]]) -> tuple[Explanation, ...]:
     if not left_out:
         return ()
-    statement = "Money that arrived while the escrow account was frozen is not applied yet: the closing leaves it out."
-    operands = tuple((each.investment_id, Money(each.unapplied_minor, each.currency)) for each in left_out)
-    return (Explanation(statement, "MONEY_NOT_APPLIED", operands, HOUSE_RULE),)
+    currency = left_out[0][0].currency
+    total = Money(sum(minor for _, minor in left_out), currency)
+    said = statement.format(amount=total, whom=name_some({each.party_id for each, _ in left_out}))
+    operands = tuple((each.investment_id, Money(minor, currency)) for each, minor in left_out[:_NAMED_MAX])
+    return (Explanation(said, rule, operands, HOUSE_RULE),)
 
 
 def explain_receivables(investments: Iterable[Investment]) -> tuple[Explanation, ...]:

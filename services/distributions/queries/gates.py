@@ -16,6 +16,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.transaction import Tx
 from services.distributions.clients import Escrow, Peers
 from services.distributions.domain import closing
+from services.distributions.domain.explanations import explain_left_out
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.messages import to_closing_gates
@@ -101,7 +102,9 @@ async def get_closing_gates(
 ) -> pb.ClosingGates:
     """`peer_facts` were read before the transaction."""
     offering = await require_offering(tx, request.offering_id)
-    return to_closing_gates(offering.offering_id, await list_gates(tx, offering, peer_facts, now))
+    found = await list_gates(tx, offering, peer_facts, now)
+    left_out = explain_left_out(await list_investments_of(tx, offering.offering_id))
+    return to_closing_gates(offering.offering_id, found, left_out)
 
 
 async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: datetime) -> tuple[closing.Gate, ...]:
