@@ -119,13 +119,17 @@ def explain_earlier_attempts(failures: Sequence[tuple[int, Failure]]) -> tuple[E
     Args:
         failures: With the number of each attempt, the first one first; that of the last one is told by itself.
     """
-    earlier = [(f"attempt {number}", f"{why.code}, {why.message}") for number, why in failures[:-1]]
+    earlier = failures[:-1]
     if not earlier:
         return ()
     count = "1 attempt" if len(earlier) == 1 else f"{len(earlier)} attempts"
-    some = f" The last {_NAMED_MAX} are told." if len(earlier) > _NAMED_MAX else ""
+    some = f" The last {_NAMED_MAX} are told, and the last of each kind." if len(earlier) > _NAMED_MAX else ""
     statement = f"Before the last one that came to nothing, {count} did.{some}"
-    return (Explanation(statement, "EARLIER_ATTEMPTS", tuple(earlier[-_NAMED_MAX:])),)
+    # Many that a party ended itself keep nobody from reading that a person said no.
+    told = dict({why.code: (number, why) for number, why in earlier}.values())
+    told |= dict(earlier[-_NAMED_MAX:])
+    operands = ((f"attempt {number}", f"{why.code}, {why.message}") for number, why in sorted(told.items()))
+    return (Explanation(statement, "EARLIER_ATTEMPTS", tuple(operands)),)
 
 
 def explain_left_out(investments: Iterable[Investment]) -> tuple[Explanation, ...]:

@@ -75,11 +75,12 @@ class Investment:
 
     def with_refund_failure(self, why: Failure | None) -> Investment:
         """With why its last refund came to nothing, or none of one that is under way or was paid. What came to nothing
-        before stays: whoever decides about the next one has to find that a person said no, or that one came back.
+        before stays: whoever decides about the next one has to find that a person said no, or that one came back. Of
+        those of one code the last one stays, so that nobody has others forgotten by many that the party ended itself.
         """
         former, kept = self.refund_failure, tuple(self.earlier_refund_failures)
         if former is not None and former != why:
-            kept = (former, *kept)[:_FAILURES_MAX]
+            kept = (former, *(each for each in kept if each.code != former.code))[:_FAILURES_MAX]
         return replace(self, refund_failure=why, earlier_refund_failures=kept)
 
     @property
