@@ -16,7 +16,6 @@ from services.chassis.approvals.requests import RequestKind, by_asking, by_comma
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Precondition
-from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
 from services.chassis.values.text import quote
@@ -40,11 +39,12 @@ from services.distributions.domain.explanations import (
     explain_failure,
     explain_gate,
     explain_left_out,
+    explain_less_proceeds,
     explain_owed,
     explain_receivables,
 )
 from services.distributions.domain.investment import list_committed_parties, list_untaken, sum_by_party
-from services.distributions.domain.offering import Offering, check_may_resend_proceeds
+from services.distributions.domain.offering import Offering, check_may_resend_proceeds, find_owed_proceeds
 from services.distributions.domain.payout import PayoutType
 from services.distributions.domain.preconditions import (
     build_attempt_change,
@@ -60,10 +60,10 @@ from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus, OfferingStatus
 from services.distributions.queries import gates
 from services.distributions.queries.destinations import (
+    ask_about_proceeds,
     ask_closing_destination,
     ask_default,
     ask_destination,
-    ask_proceeds_destination,
 )
 from services.distributions.queries.movements import build_witnessed
 from services.distributions.queries.previews import Previews
@@ -76,10 +76,10 @@ from services.distributions.store.distributions import find_being_declared, lock
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
 from services.distributions.store.offerings import require_offering
 from services.distributions.store.payouts import (
-    find_last_proceeds,
     find_refund_position,
     list_failed_attempts,
     list_refund_positions,
+    require_last_proceeds,
 )
 
 _POLICIES = {"BLOCK": "block what is paid to them", "SET_OFF": "set off against what is paid to them"}
@@ -95,9 +95,8 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     asking = partial(by_asking, dependencies)
     close = asking(offerings_pb2.Offering, partial(_ask_about_closing, dependencies), closings.close_offering)
     where = partial(ask_destination, dependencies)
-    resend_proceeds = asking(
-        offerings_pb2.Offering, partial(ask_proceeds_destination, dependencies), resends.resend_proceeds
-    )
+    proceeds = partial(ask_about_proceeds, dependencies)
+    resend_proceeds = asking(offerings_pb2.Offering, proceeds, resends.resend_proceeds)
     resend_refund = asking(offerings_pb2.Investment, where, resends.resend_refund)
     resend_allocation = asking(distributions_pb2.Allocation, where, resends.resend_allocation)
     requests: list[RequestKind[Any]] = [
@@ -207,14 +206,15 @@ class _Details:
     ) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
-            last = await find_last_proceeds(tx, offering.offering_id)
+            check_may_resend_proceeds(offering)
+            last = await require_last_proceeds(tx, offering.offering_id)
             earlier = explain_earlier_attempts(await list_failed_attempts(tx, offering.offering_id))
-        check_may_resend_proceeds(offering)
-        last = require_present(last, "proceeds that failed were asked for")
-        destination = await ask_proceeds_destination(self._dependencies, request)
+        destination, left_minor = await ask_about_proceeds(self._dependencies, request)
         shown = await ask_default(self._dependencies, destination, offering.sponsor_party_id)
         to, account = destination.bank_account_id, explain_destination(shown, offering.sponsor_party_id, now)
-        amount = Money(last.amount_minor, offering.currency)
+        asked = Money(last.amount_minor, offering.currency)
+        amount = Money(find_owed_proceeds(last.amount_minor, left_minor), offering.currency)
+        why = (*explain_less_proceeds(asked, amount), *explain_failure(offering.proceeds_failure))
         preview = await self._previews.preview_payouts(
             offering, PayoutType.ESCROW_WITHDRAWAL, {offering.sponsor_party_id: amount}
         )
@@ -235,7 +235,7 @@ class _Details:
                 *build_proceeds_preconditions(offering, to),
                 *build_default_preconditions(shown),
             ),
-            explanations=(*explain_failure(offering.proceeds_failure), *earlier, account, *preview.explanations),
+            explanations=(*why, *earlier, account, *preview.explanations),
             effects=preview.effects,
         )
 

@@ -106,6 +106,14 @@ def explain_nothing_paid() -> Explanation:
     return Explanation("Nothing of it was paid in, so nothing goes back.", "AMOUNTS_OWED")
 
 
+def explain_less_proceeds(asked: Money, left: Money) -> tuple[Explanation, ...]:
+    """Told where less of proceeds is paid than failed: who took the rest stands in the journal."""
+    if asked == left:
+        return ()
+    statement = f"{asked} failed, and {left} is left on ISSUER_PROCEEDS: entries have taken the rest since."
+    return (Explanation(statement, "AMOUNTS_OWED", (("asked for", asked), ("left", left)), HOUSE_RULE),)
+
+
 def explain_failure(failure: Failure | None) -> tuple[Explanation, ...]:
     """Why the last attempt to pay it came to nothing; nothing where it did not."""
     if failure is None:

@@ -157,6 +157,21 @@ def check_may_refund(offering: Offering) -> None:
         raise IllegalStatusChange(offering.status.value, OfferingStatus.REFUNDING.value)
 
 
+def find_owed_proceeds(asked_minor: int, left_minor: int) -> int:
+    """How much of proceeds that failed is to be paid: what entries have taken of them since is the issuer's no more.
+
+    Args:
+        asked_minor: By the last attempt.
+        left_minor: On ISSUER_PROCEEDS of the escrow account.
+
+    Raises: NothingToResend: nothing is left.
+    """
+    owed_minor = min(asked_minor, left_minor)
+    if owed_minor <= 0:
+        raise NothingToResend("Nothing of the proceeds is left on ISSUER_PROCEEDS.")
+    return owed_minor
+
+
 def check_may_resend_proceeds(offering: Offering) -> None:
     """Raises: NothingToResend."""
     if offering.proceeds_failure is None:

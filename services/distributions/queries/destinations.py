@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
+from realco.escrow.v1.journal_pb2 import LedgerAccount
 from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.values.errors import InvalidField, Unavailable
@@ -25,16 +27,28 @@ async def ask_destination(
     return await _ask(dependencies, request.bank_account_id, _read_rail(request))
 
 
-async def ask_proceeds_destination(
-    dependencies: Dependencies, request: offerings_pb2.ResendProceedsRequest
-) -> Destination:
-    """The account that is named, or that an earlier one named, and the rail. Raises InvalidField."""
+class ProceedsFacts(NamedTuple):
+    """
+    Args:
+        destination: The account that is named, or that an earlier one named, and the rail.
+        left_minor: What the book has of them.
+    """
+
+    destination: Destination
+    left_minor: int
+
+
+async def ask_about_proceeds(dependencies: Dependencies, request: offerings_pb2.ResendProceedsRequest) -> ProceedsFacts:
+    """Raises: InvalidField, Unavailable."""
     rail = _read_rail(request)
-    if not pays_to_account(rail):
-        return Destination(None, payment_method=rail)
     async with dependencies.database.begin() as tx:
         offering = await require_offering(tx, request.offering_id)
-    return await _ask(dependencies, request.bank_account_id or offering.proceeds_bank_account_id, rail)
+    kinds = [LedgerAccount.ISSUER_PROCEEDS]
+    left = await dependencies.peers.escrow.list_balances(offering.escrow_account_id, kinds)
+    destination = Destination(None, payment_method=rail)
+    if pays_to_account(rail):
+        destination = await _ask(dependencies, request.bank_account_id or offering.proceeds_bank_account_id, rail)
+    return ProceedsFacts(destination, sum(each.posted.amount_minor for each in left))
 
 
 async def ask_closing_destination(

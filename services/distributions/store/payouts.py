@@ -111,16 +111,15 @@ async def is_newest(tx: Tx, payout: Payout) -> bool:
     return not later
 
 
-async def find_last_proceeds(tx: Tx, offering_id: str) -> Payout | None:
-    """The newest attempt to pay the proceeds of an offering."""
+async def require_last_proceeds(tx: Tx, offering_id: str) -> Payout:
+    """The newest attempt to pay the proceeds of an offering whose proceeds failed. Raises: NotSealed."""
     query = (
         PAYOUTS.select()
         .where(payouts.c.offering_id == offering_id, payouts.c.type == PayoutType.ESCROW_WITHDRAWAL.value)
         .order_by(payouts.c.attempt.desc())
         .limit(1)
     )
-    row = (await tx.execute(query)).one_or_none()
-    return None if row is None else PAYOUTS.read_sealed(tx, row)
+    return PAYOUTS.read_sealed(tx, (await tx.execute(query)).one())
 
 
 async def lock_refund_positions(

@@ -23,7 +23,7 @@ from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.destination import Destination
 from services.distributions.domain.distribution import check_may_resend
 from services.distributions.domain.investment import check_may_resend_refund
-from services.distributions.domain.offering import check_may_resend_proceeds, name_proceeds_account
+from services.distributions.domain.offering import check_may_resend_proceeds, find_owed_proceeds, name_proceeds_account
 from services.distributions.domain.payout import (
     build_allocation_payout,
     build_proceeds_payout,
@@ -33,13 +33,14 @@ from services.distributions.domain.refunds import AskedAgain
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
+from services.distributions.queries.destinations import ProceedsFacts
 from services.distributions.store.allocations import ALLOCATIONS
-from services.distributions.store.approvals import RESEND_REFUND, read_shown_minor
+from services.distributions.store.approvals import RESEND_PROCEEDS, RESEND_REFUND, read_shown_minor
 from services.distributions.store.counted_journals import check_counted
 from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import lock_offering, save_offering
-from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
+from services.distributions.store.payouts import PAYOUTS, require_last_proceeds
 from services.distributions.store.sagas import insert_saga
 
 
@@ -72,8 +73,9 @@ async def resend_allocation(
 
 
 async def resend_proceeds(
-    tx: Tx, request: offerings_pb2.ResendProceedsRequest, destination: Destination, now: datetime
+    tx: Tx, request: offerings_pb2.ResendProceedsRequest, facts: ProceedsFacts, now: datetime
 ) -> offerings_pb2.Offering:
+    destination = facts.destination
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_resend_proceeds(offering)
@@ -81,15 +83,18 @@ async def resend_proceeds(
     to = named or offering.proceeds_bank_account_id if destination.pays_to_account else None
     field = "bank_account_id" if named else None
     destination.check(to, offering.sponsor_party_id, field=field)
-    last = await find_last_proceeds(tx, offering.offering_id)
-    last = require_present(last, "proceeds that failed were asked for")
+    last = await require_last_proceeds(tx, offering.offering_id)
+    owed_minor = find_owed_proceeds(last.amount_minor, facts.left_minor)
+    shown_minor = await read_shown_minor(tx, RESEND_PROCEEDS, offering.offering_id)
     mandate = (await inherit_mandate(tx, last.saga_id)).join(offering.makers)
     saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id, mandate)
     again = replace(offering, proceeds_failure=None)
     if named:
         again = name_proceeds_account(again, named, current_principal().person)
     attempt = last.attempt + 1
-    payout = build_proceeds_payout(again, last.amount_minor, attempt, saga_id, now, payment_method=rail)
+    # No more than two persons saw, should more be there by now.
+    amount_minor = min(owed_minor, shown_minor) if shown_minor else owed_minor
+    payout = build_proceeds_payout(again, amount_minor, attempt, saga_id, now, payment_method=rail)
     await PAYOUTS.insert_all(tx, [payout])
     return answer_offering(await save_offering(tx, offering, again, events.OfferingUpdated(), now), now)
 
