@@ -7,10 +7,11 @@ and one who acts for the party no longer. What is answered to them has nothing o
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -25,8 +26,14 @@ from demo.harness.rest import RestClient
 from deploy.local.instance import Instance
 from gateway import contracts
 from services.chassis.calls import validation
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.serving import server_of
+from services.chassis.data.database import Database
+from services.chassis.data.seals import Seals
 from services.chassis.spelling.descriptors import option
+from services.chassis.values.ids import new_id
+from services.transactions.domain.sweeps import Sweep
+from services.transactions.store.sweeps import SWEEPS
 from tests.e2e.bad_requests import Targets
 from tests.e2e.digest import digest, digest_when_settled
 from tests.e2e.organization import Organization
@@ -55,7 +62,7 @@ class Stranger:
 
 
 @pytest.fixture(scope="module")
-def ids(targets: Targets) -> dict[str, str]:
+def ids(targets: Targets, instance: Instance) -> dict[str, str]:
     """Prefix of an id -> what one party, its raise and its staff have of it."""
     org, party = targets.org, targets.ids["investor"]
     investor = org.sign_in_investor(party)
@@ -91,9 +98,32 @@ def ids(targets: Targets) -> dict[str, str]:
         "key": org.make_api_key("ESCROW_READ")["apiKey"]["apiKeyId"],
         "off": targets.ids["closed_offering"],
         "pty": party,
+        "swp": asyncio.run(keep_sweep(instance, org.org_id)),
         "txn": contribution["transactionId"],
         "whk": webhooks[0]["webhookId"],
     }
+
+
+async def keep_sweep(instance: Instance, org_id: str) -> str:
+    """As the service would: the sandbox bank sweeps nothing."""
+    url, now = instance.database_url("transactions"), datetime.now(UTC)
+    seals = Seals([bytes.fromhex(instance.identity.keys.data_key("transactions"))])
+    sweep = Sweep(
+        sweep_id=new_id("swp"),
+        provider="stripe",
+        provider_sweep_id="po_1",
+        currency="USD",
+        arrives_at=now,
+        made_at=now,
+        created_at=now,
+        updated_at=now,
+    )
+    database = Database(url, url, "transactions", seals)
+    with acting_as(service_principal("transactions", org_id)):
+        async with database.begin() as tx:
+            await SWEEPS.insert(tx, sweep)
+    await database.dispose()
+    return sweep.sweep_id
 
 
 def find_exception(org: Organization) -> str:

@@ -321,7 +321,6 @@ async def test_a_safe_database_passes_the_boot_check(database):
             "{app} has a setting of its own: ALTER ROLE ... IN DATABASE {name} RESET lock_timeout",
         ),
         ("app_url", "ALTER DATABASE {name} SET session_replication_role = replica", "no trigger and no foreign key"),
-        ("app_url", "GRANT SET ON PARAMETER session_replication_role TO {worker}", "{worker} may set a parameter"),
         ("app_url", "UPDATE test_clock SET allowed = true", "run the migrations without CLOCK_FILE"),
         ("owner_url", "SELECT 1", "owns tables"),
         ("admin_url", "SELECT 1", "is superuser"),
@@ -336,6 +335,21 @@ async def test_an_unsafe_database_is_refused_at_start(postgres, role, harm, faul
     database = Database(getattr(urls, role), urls.worker_url, "chassis", SEALS)
     with pytest.raises(BootError, match=fault.format(**names)):
         await boot_check(database, WITHOUT_TEST_CLOCK)
+    await database.dispose()
+
+
+@pytest.mark.usefixtures("durable")
+async def test_a_login_that_may_switch_triggers_off_is_refused_at_start(postgres):
+    urls = await chassis.create(postgres)
+    database = Database(urls.app_url, urls.worker_url, "chassis", SEALS)
+    named = f"ON PARAMETER session_replication_role {{}} {urls.name.removeprefix('realco_')}_worker"
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("GRANT SET " + named.format("TO"))
+        try:
+            with pytest.raises(BootError, match="_worker may set a parameter of the server"):
+                await boot_check(database, WITHOUT_TEST_CLOCK)
+        finally:  # it is a right in all databases of the cluster
+            await admin.execute("REVOKE ALL " + named.format("FROM"))
     await database.dispose()
 
 
