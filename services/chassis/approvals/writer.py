@@ -28,12 +28,11 @@ from services.chassis.values.approval import (
     Status,
     add_yes,
     find_lapsed,
-    go_on,
-    go_on_by_itself,
     hash_content,
     mark_cancelled,
 )
 from services.chassis.values.approval_bounds import CANCELLED_COUNTS, check_may_ask
+from services.chassis.values.approval_succession import go_on, go_on_by_itself
 from services.chassis.values.ids import new_id
 from services.chassis.values.session import NO_SESSION, Session
 from services.chassis.values.text import read_as_line
