@@ -93,6 +93,7 @@ class _Details:
             beneficiary_party_ids=frozenset({request.party_id}),
             changes=tuple(changes),
             is_done=not changes,
+            matter=("person of a party", request.party_id, person_id),
             explanations=(_explain_party(party), *explain_look_alikes(party, alike), *map(_explain_person, persons)),
         )
 

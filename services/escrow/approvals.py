@@ -199,6 +199,8 @@ class _Details:
             amount=Money(sum(each.moved_minor for each in wanted), preview.account.currency),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
+            # Alone or in a batch, and with whatever legs beside: a pair more of them would make it another one.
+            matter=("journal entries", escrow_account_id),
             explanations=(
                 _explain_status(preview.account, may_post),
                 *explain_reversals(wanted),
@@ -279,6 +281,7 @@ class _Details:
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
             changes=(Change("status", hold.status, HoldStatus.CAPTURED),),
+            matter=_name_held(hold),
             explanations=(explain_hold(hold), _explain_status(preview.account, may_end_hold), *preview.leaving),
         )
         if released.amount_minor <= 0:
@@ -307,6 +310,7 @@ class _Details:
             amount=hold.amount,
             beneficiary_party_ids=await self._list_gaining(request.escrow_account_id, [held]),
             changes=(Change("status", hold.status, HoldStatus.RELEASED),),
+            matter=_name_held(hold),
             explanations=(
                 explain_hold(hold),
                 _explain_status(account, may_end_hold),
@@ -327,6 +331,11 @@ class _Details:
         if hold is None:
             raise refusals.HoldNotFound()
         return hold
+
+
+def _name_held(hold: Hold) -> tuple[str, ...]:
+    """The same for another hold on the same money, placed after a no to the first."""
+    return "hold", hold.escrow_account_id, str(hold.ledger_account)
 
 
 def _find_effect(escrow_account_id: str, entries: Iterable[journal_pb.NewJournalEntry]) -> Any:

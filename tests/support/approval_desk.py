@@ -71,6 +71,7 @@ class Deed:
             amount=Money(self.minor, "USD"),
             makers=self.makers,
             beneficiary_party_ids=frozenset({PAYEE}),
+            matter=(request.hold_id,),
         )
 
     async def execute(self, request) -> holds_pb2.Hold:

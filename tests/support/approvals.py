@@ -64,6 +64,7 @@ WAITING = Approval(
     amount=Money(500, "USD"),
     content="{}",
     content_hash="0" * 64,
+    matter_hash="1" * 64,
     makers=frozenset({"ann"}),
     beneficiary_party_ids=frozenset({"pty_payee"}),
     created_by="ann",

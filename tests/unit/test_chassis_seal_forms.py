@@ -76,7 +76,7 @@ FORMS = {
     "ach_return_rates": ["d012cf1348949630"],
     "allocations": ["e7c08e40a09dfce9"],
     "api_keys": ["cfd2042970e19ce4"],
-    "approvals": ["4f6d01b8e1e34e80"],
+    "approvals": ["9aad1996f0d3ecb1"],
     "bank_account_verifications": ["a514932135f950b2"],
     "bank_accounts": ["11eb640c2b3632c4"],
     "compliance_checks": ["a9eaefe58a76d4e3"],

@@ -1,10 +1,10 @@
 """What else was asked for about a resource: the same, or what does the same in other words, of which whoever decides is
-told; or what goes by the version that somebody edits.
+told, as of whatever like it was rejected; or what goes by the version that somebody edits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -17,10 +17,9 @@ from services.chassis.data.tables import approvals
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, Status
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.rejections import explain_rejections, find_told_since
 from services.chassis.values.same_content import (
     explain_altered,
-    explain_more_rejections,
-    explain_rejection,
     explain_repetition,
     explain_same_effect,
     find_etag,
@@ -42,26 +41,15 @@ async def explain_others(
     effect = find_effect(approval)
     if effect is not None:
         alike, altered_too = await _read(source, _ALIKE, **_list_marks(approval))
-        altered += altered_too
+        altered |= altered_too
         doing = [each for each in alike if find_effect(each) == effect]
         explanations += [explain_same_effect(each) for each in doing if each.status_at(now) is not Status.EXPIRED]
-    this = {"kind": approval.kind, "approval_id": approval.approval_id}
-    rejected, _ = await _read(source, _REJECTED, **this, **_list_marks(approval))
-    explanations += _explain_rejections(approval, effect, rejected, find_effect)
-    _, ended = await _read(source, _ENDED, **this, **_list_marks(approval))
-    return [*explanations, *explain_altered(altered + ended)]
-
-
-def _explain_rejections(
-    approval: Approval, effect: Any, rejected: Sequence[Approval], find_effect: Callable[[Approval], Any]
-) -> list[Explanation]:
-    """Who said no before, the last one first."""
-    told = []
-    for each in rejected:
-        is_same = each.kind == approval.kind and each.content_hash == approval.content_hash
-        if is_same or (effect is not None and find_effect(each) == effect):
-            told.append(explain_rejection(each, is_same=is_same))
-    return [*told[:_REJECTIONS_TOLD_MAX], *explain_more_rejections(len(told) - _REJECTIONS_TOLD_MAX)]
+    matter = {"matter_hash": approval.matter_hash, "approval_id": approval.approval_id}
+    rejected, _ = await _read(source, _REJECTED, **matter)
+    living, touched = await _read(source, _LIVING, **matter, since=find_told_since(approval, now))
+    _, ended = await _read(source, _ENDED, **matter)
+    explanations += explain_rejections(approval, rejected, living, find_effect, now)
+    return [*explanations, *explain_altered(len(altered | touched | ended))]
 
 
 async def is_version_awaited(tx: Tx, resource_id: str, etag: str, person: str, now: datetime) -> bool:
@@ -71,11 +59,11 @@ async def is_version_awaited(tx: Tx, resource_id: str, etag: str, person: str, n
     return any(each.status is Status.PENDING and find_etag(each.content) == etag for each in found)
 
 
-async def _read(source: Source, read: Read, **given: Any) -> tuple[list[Approval], int]:
-    """Those that this service wrote, and how many others there are."""
+async def _read(source: Source, read: Read, **given: Any) -> tuple[list[Approval], set[str]]:
+    """Those that this service wrote, and the ids of the others."""
     rows = await fetch_rows(source, read, **given)
     found = keep_readable(source, rows)
-    return found, len(rows) - len(found)
+    return found, {row.approval_id for row in rows} - {each.approval_id for each in found}
 
 
 def _list_marks(approval: Approval) -> dict[str, Any]:
@@ -94,7 +82,15 @@ _MOVES_AS_MUCH = (
     _c.currency.is_not_distinct_from(sa.bindparam("currency", type_=_c.currency.type)),
 )
 
-_IS_SAME_OR_ALIKE = sa.or_(sa.and_(*_IS_SAME), sa.and_(*_MOVES_AS_MUCH))
+_APPROVED = (Status.APPROVED, Status.EXECUTED)
+_ALIVE = (Status.PENDING, *_APPROVED)
+
+# What else is about the same: of the same resource, or ordered anew as another one (ApprovalDetails.matter).
+_SAME_MATTER = (
+    is_mine(approvals),
+    _c.matter_hash == sa.bindparam("matter_hash"),
+    _c.approval_id != sa.bindparam("approval_id"),
+)
 
 # What was approved last of what else was asked for with the same content is told; others, if it was altered.
 _SAME_MAX = 10
@@ -105,7 +101,7 @@ _SAME_APPROVED = Read(
         _c.resource_id == sa.bindparam("resource_id"),
         *_IS_SAME,
         _c.approval_id != sa.bindparam("approval_id"),
-        _c.status.in_((Status.APPROVED, Status.EXECUTED)),
+        _c.status.in_(_APPROVED),
     )
     .order_by(_c.decided_at.desc(), _c.approval_id.desc())
     .limit(_SAME_MAX)
@@ -121,25 +117,28 @@ _ALIKE = Read(
         _c.resource_id == sa.bindparam("resource_id"),
         _c.content_hash != sa.bindparam("content_hash"),
         *_MOVES_AS_MUCH,
-        _c.status.in_((Status.PENDING, Status.APPROVED, Status.EXECUTED)),
+        _c.status.in_(_ALIVE),
     )
     .order_by(_c.created_at.desc(), _c.approval_id.desc())
     .limit(_ALIKE_MAX)
 )
 
 # A no is said by a second person: whoever asks cannot bury it under others that they take back.
-_REJECTED_MAX, _REJECTIONS_TOLD_MAX = 100, 10
+_REJECTED_MAX = 100
 _REJECTED = Read(
     sa.select(approvals)
-    .where(
-        is_mine(approvals),
-        _c.resource_id == sa.bindparam("resource_id"),
-        _c.approval_id != sa.bindparam("approval_id"),
-        _IS_SAME_OR_ALIKE,
-        _c.status == Status.REJECTED,
-    )
+    .where(*_SAME_MATTER, _c.status == Status.REJECTED)
     .order_by(_c.decided_at.desc(), _c.approval_id.desc())
     .limit(_REJECTED_MAX)
+)
+
+# By what was approved since a no counts no longer; where it is more than that, the no is told all the same.
+_LIVING_MAX = 100
+_LIVING = Read(
+    sa.select(approvals)
+    .where(*_SAME_MATTER, _c.status.in_(_ALIVE), _c.created_at > sa.bindparam("since", type_=_c.created_at.type))
+    .order_by(_c.created_at.desc(), _c.approval_id.desc())
+    .limit(_LIVING_MAX)
 )
 
 # What is over, by what never changes of it: of what is carried out just now a login of the database may write that it
@@ -147,13 +146,7 @@ _REJECTED = Read(
 _ENDED_MAX = 300
 _ENDED = Read(
     sa.select(approvals)
-    .where(
-        is_mine(approvals),
-        _c.resource_id == sa.bindparam("resource_id"),
-        _c.approval_id != sa.bindparam("approval_id"),
-        _IS_SAME_OR_ALIKE,
-        _c.status.not_in((Status.PENDING, Status.APPROVED, Status.EXECUTED)),
-    )
+    .where(*_SAME_MATTER, _c.status.not_in(_ALIVE))
     .order_by(_c.created_at.desc(), _c.approval_id.desc())
     .limit(_ENDED_MAX)
 )

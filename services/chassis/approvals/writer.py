@@ -29,6 +29,7 @@ from services.chassis.values.approval import (
     add_yes,
     find_lapsed,
     hash_content,
+    hash_matter,
     mark_cancelled,
 )
 from services.chassis.values.approval_bounds import CANCELLED_COUNTS, check_may_ask
@@ -129,6 +130,7 @@ class ApprovalWriter:
             amount=details.amount,
             content=content,
             content_hash=hash_content(content),
+            matter_hash=hash_matter(kind, details),
             makers=details.makers | {principal.person},
             beneficiary_party_ids=details.beneficiary_party_ids,
             created_by=principal.person,

@@ -313,6 +313,7 @@ def _create_approvals(op: Op) -> None:
         sa.Column("currency", sa.Text(), nullable=True),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("content_hash", sa.Text(), nullable=False),
+        sa.Column("matter_hash", sa.Text(), nullable=False),
         sa.Column("makers", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("beneficiary_party_ids", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
@@ -359,6 +360,10 @@ def _create_approvals(op: Op) -> None:
         sa.CheckConstraint("created_by = ANY (makers)", name="approvals_made"),
         sa.PrimaryKeyConstraint("org_id", "approval_id"),
     )
+    _index_approvals(op)
+
+
+def _index_approvals(op: Op) -> None:
     op.create_index("approvals_created", "approvals", ["org_id", "created_at", "approval_id"], unique=False)
     op.create_index(
         "approvals_due", "approvals", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
@@ -366,6 +371,7 @@ def _create_approvals(op: Op) -> None:
     op.create_index(
         "approvals_pending", "approvals", ["expires_at"], unique=False, postgresql_where=sa.text("status = 'PENDING'")
     )
+    op.create_index("approvals_matter", "approvals", ["org_id", "matter_hash", "created_at"], unique=False)
     op.create_index("approvals_resource", "approvals", ["org_id", "resource_id"], unique=False)
 
 

@@ -279,6 +279,8 @@ approvals = sa.Table(
     sa.Column("currency", sa.Text),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("content_hash", sa.Text, nullable=False),
+    # The same for what is asked for anew, be it as another resource.
+    sa.Column("matter_hash", sa.Text, nullable=False),
     sa.Column("makers", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("beneficiary_party_ids", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("created_by", sa.Text, nullable=False),
@@ -326,11 +328,13 @@ approvals = sa.Table(
     sa.CheckConstraint("(status = 'APPROVED') = (due_at IS NOT NULL)", name="approvals_due_until_done"),
     sa.Index("approvals_created", "org_id", "created_at", "approval_id"),
     sa.Index("approvals_resource", "org_id", "resource_id"),
+    sa.Index("approvals_matter", "org_id", "matter_hash", "created_at"),
     sa.Index("approvals_pending", "expires_at", postgresql_where=sa.text("status = 'PENDING'")),
     sa.Index("approvals_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     info=sealed(
         *("org_id", "approval_id", "version", "kind", "status", "resource_id", "scope_id", "amount_minor", "currency"),
-        *("content", "content_hash", "makers", "beneficiary_party_ids", "created_by", "created_role", "created_at"),
+        *("content", "content_hash", "matter_hash", "makers", "beneficiary_party_ids"),
+        *("created_by", "created_role", "created_at"),
         *("signed_in_at", "api_key_id", "earlier_askers", "expires_at", "approvers_needed", "approver_ids"),
         *(
             "approved_at",

@@ -139,6 +139,8 @@ class ApprovalDetails:
         makers: Who made the content, beside the person who asks: who drafted, edited or calculated it.
         beneficiary_party_ids: The parties that gain from it; of each kind it is said, also that it is NOBODY.
         is_done: It is so already: there is nothing to approve.
+        matter: What stays the same of it when it is asked for anew as another resource, or with other numbers: whoever
+            decides is told who said no to it before. Empty: what does it, and its resource.
         changes, preconditions: What it changes and what else must be as it is: a yes is bound to both.
         explanations, effects: For the decision, as they stand at this moment; not kept.
     """
@@ -154,6 +156,7 @@ class ApprovalDetails:
     explanations: tuple[Explanation, ...] = ()
     effects: tuple[Effect, ...] = ()
     is_done: bool = False
+    matter: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,7 @@ class Approval:
     amount: Money | None
     content: str
     content_hash: str
+    matter_hash: str
     makers: frozenset[str]
     beneficiary_party_ids: frozenset[str]
     created_by: str
@@ -254,6 +258,11 @@ def write_content(content: Mapping[str, Any]) -> str:
 def hash_content(content: str) -> str:
     """SHA-256 in hex. It binds a decision to what was read."""
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def hash_matter(kind: str, details: ApprovalDetails) -> str:
+    """SHA-256 in hex of what it is about: the same where the no to one speaks against the other."""
+    return hashlib.sha256(orjson.dumps(details.matter or (kind, details.resource_id))).hexdigest()
 
 
 def check_pending(approval: Approval, now: datetime, wanted: Status = Status.PENDING) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from services.chassis.values.approval import Approval, Status
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
-from services.chassis.values.text import quote
 from services.chassis.values.times import write_time
 
 
@@ -66,24 +65,6 @@ def explain_same_effect(other: Approval) -> Explanation:
     """For whoever reads what waits: another request does the same, and both would be done."""
     said = f"{other.created_by} asked for what does the same, with another content, {_tell(other)}."
     return Explanation(said, "SAME_EFFECT", _name(other))
-
-
-def explain_rejection(rejected: Approval, *, is_same: bool) -> Explanation:
-    """For whoever reads what waits: a second person said no to just this, or to what does the same, and why."""
-    what = "just this" if is_same else "what does the same, with another content"
-    who, when = require_present(rejected.decided_by, "somebody said no"), _tell_when(rejected)
-    why = f": {quote(rejected.note)}" if rejected.note else ", and gave no reason"
-    said = f"{who} said no at {when}, when {rejected.created_by} asked for {what}{why}."
-    operands = (("approval", rejected.approval_id), ("asked by", rejected.created_by))
-    return Explanation(said, "REJECTED_BEFORE", (*operands, ("rejected by", who), ("rejected at", when)))
-
-
-def explain_more_rejections(count: int) -> list[Explanation]:
-    """For whoever reads what waits: so many others were rejected before those that are told."""
-    if count <= 0:
-        return []
-    said = f"Earlier requests for it, or for what does the same, that were rejected as well: {count}."
-    return [Explanation(said, "REJECTED_BEFORE", (("count", str(count)),))]
 
 
 def explain_altered(count: int) -> list[Explanation]:

@@ -170,6 +170,7 @@ def build_secret_details(key: ApiKey) -> ApprovalDetails:
         makers=frozenset({key.created_by}),
         beneficiary_party_ids=NOBODY,  # what its program asks for counts as its holder's
         changes=changes,
+        matter=("API key", key.created_by),
     )
 
 

@@ -193,6 +193,7 @@ async def _open(
         makers=frozenset(makers),
         beneficiary_party_ids=frozenset({party_id}),
         changes=(Change("status", CheckStatus.MANUAL_REVIEW, CheckStatus.PASSED),),
+        matter=("check", check_type, party_id),
     )
     facts = {name: getattr(party, name) for name in clearance.list_facts(check_type)}
     resource = parties_pb2.ComplianceCheckContent(

@@ -66,6 +66,13 @@ def build_transaction_details(
         makers=list_payee_makers(account, is_inbound=row.is_inbound) | {row.created_by},
         beneficiary_party_ids=frozenset(beneficiary_party_ids),
         changes=(Change("status", Status.PENDING_APPROVAL.value, Status.APPROVED.value),),
+        # Neither its amount nor its type nor the bank account: another one of these is the same payee.
+        matter=(
+            "payment in" if row.is_inbound else "payment out",
+            row.escrow_account_id,
+            row.to_escrow_account_id or "",
+            row.party_id,
+        ),
     )
 
 
@@ -133,7 +140,13 @@ def build_bank_account_details(account: BankAccount) -> ApprovalDetails:
         makers=frozenset(account.makers),
         beneficiary_party_ids=frozenset({account.party_id}),
         changes=(Change("status", account.status, BankAccountStatus.ACTIVE),),
+        matter=_name_number(account),
     )
+
+
+def _name_number(account: BankAccount) -> tuple[str, str]:
+    """Whoever added it, and for which party."""
+    return "bank account", account.account_number_digest
 
 
 def build_unblocking_details(account: BankAccount, explanations: tuple[Explanation, ...]) -> ApprovalDetails:
@@ -153,4 +166,5 @@ def build_unblocking_details(account: BankAccount, explanations: tuple[Explanati
         # Each return is written: a yes to one is none to the next, though all else reads the same.
         preconditions=(Precondition("etag", account.etag),),
         explanations=explanations,
+        matter=_name_number(account),
     )

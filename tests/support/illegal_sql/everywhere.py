@@ -82,6 +82,7 @@ EVERYWHERE = {
     "truncated answers": "TRUNCATE handled_requests",
     "another content of an approval": "UPDATE approvals SET content = 'x'",
     "another hash of an approval": "UPDATE approvals SET content_hash = 'x'",
+    "another matter of an approval": "UPDATE approvals SET matter_hash = 'x'",
     "another maker of an approval": "UPDATE approvals SET makers = ARRAY['x']",
     "another amount of an approval": "UPDATE approvals SET amount_minor = 1",
     "an approval of another kind": "UPDATE approvals SET kind = 'x'",

@@ -131,6 +131,7 @@ def describe_result(offering: Offering, distribution: Distribution, result: Resu
         makers=distribution.makers,
         beneficiary_party_ids=frozenset(payees),
         changes=(Change("status", DistributionStatus.PENDING_APPROVAL.value, DistributionStatus.APPROVED.value),),
+        matter=("distribution", offering.offering_id),
     )
 
 
