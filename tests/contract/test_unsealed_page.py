@@ -39,6 +39,7 @@ ASKS = {
         "check_read_row",
         "check_rows",
         "keep_sealed",
+        "find_sealed",
         "keep_readable",
         "take_sealed",
         "read_sealed",

@@ -64,6 +64,15 @@ async def list_readable(tx: Tx, table: sa.Table, query: sa.Select[Any]) -> list[
     return found.rows
 
 
+async def find_sealed(tx: Tx, table: sa.Table, query: sa.Select[Any]) -> Found:
+    """As `find_rows`, with the rows alone that are ours. The others are in the log, and wait for an operator."""
+    found = await find_rows(tx, table, query)
+    for key in found.unreadable:
+        with suppress(NotSealed):
+            refuse_row(seals_of(tx), table, key)
+    return found._replace(rows=keep_sealed(tx, table, found.rows))
+
+
 async def iterate_sealed(
     database: Database, table: sa.Table, condition: sa.ColumnElement[bool]
 ) -> AsyncIterator[list[Row]]:
@@ -76,12 +85,8 @@ async def iterate_sealed(
         if last is not None:
             query = query.where(sa.tuple_(*key) > sa.tuple_(*last))
         async with database.begin_for_all() as tx:
-            found = await find_rows(tx, table, query)
-            for each in found.unreadable:
-                with suppress(NotSealed):
-                    refuse_row(seals_of(tx), table, each)
-            ours = keep_sealed(tx, table, found.rows)
-        yield ours
+            found = await find_sealed(tx, table, query)
+        yield found.rows
         if len(found.keys) < _PAGE_ROWS:
             return
         last = found.keys[-1]
