@@ -44,12 +44,13 @@ class _Listing(NamedTuple):
 class FormerTransfers:
     """
     Args:
-        timeout_seconds: Of one answer, and for how long somebody waits for all of them.
+        answer_seconds: In which one answer comes.
+        wait_seconds: For how long somebody waits for all of them.
     """
 
-    def __init__(self, client: PlaidClient, timeout_seconds: float) -> None:
+    def __init__(self, client: PlaidClient, *, answer_seconds: float, wait_seconds: float) -> None:
         self._client = client
-        self._timeout_seconds = timeout_seconds
+        self._answer_seconds, self._wait_seconds = answer_seconds, wait_seconds
         self._listing: _Listing | None = None
         self._wanted_since: datetime | None = None
 
@@ -63,7 +64,7 @@ class FormerTransfers:
         Raises: OutcomeUnknown: Plaid does not say, or has not said all yet.
         """
         listing = self._find_listing(life)
-        await asyncio.wait([listing.found], timeout=self._timeout_seconds)
+        await asyncio.wait([listing.found], timeout=self._wait_seconds)
         if not listing.found.done() or listing.life.since > life.since:
             raise OutcomeUnknown(f"its transfers of before the restore are still listed: {listing.progress[0]} by now")
         if listing.found.exception() is not None:
@@ -97,7 +98,7 @@ class FormerTransfers:
                 count=_LISTED_MAX,
                 offset=progress[0],
             )
-            listed, has_more = await ask_provider(self._list_page(asked), self._timeout_seconds)
+            listed, has_more = await ask_provider(self._list_page(asked), self._answer_seconds)
             progress[0] += len(listed)
             if progress[0] > _LISTED_IN_ALL_MAX:
                 raise OutcomeUnknown("the provider lists transfers without end")

@@ -88,7 +88,7 @@ class PlaidTransfers:
         timeout_seconds: float = 6,
     ) -> None:
         self._client = PlaidClient(base_url.rstrip("/"), client_id, secret, timeout_seconds)
-        self._former = FormerTransfers(self._client, timeout_seconds)
+        self._former = FormerTransfers(self._client, answer_seconds=timeout_seconds, wait_seconds=timeout_seconds)
         feed = f"{base_url.rstrip('/')} {client_id}"
         self.events = PlaidEvents(self._client, feed, timeout_seconds=timeout_seconds)
         self.sweeps = PlaidSweeps(self._client, feed, timeout_seconds=timeout_seconds)
