@@ -234,7 +234,7 @@ async def test_more_calls_than_a_server_takes_are_refused_at_once(issuer, servic
 
     servicer.answer = wait
     async with (
-        served(issuer, servicer, concurrent=2) as (address, interceptor),
+        served(issuer, servicer, concurrent=4) as (address, interceptor),  # half of them for one peer
         aio.insecure_channel(address) as channel,
     ):
         method = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel).GetEscrowAccount

@@ -33,6 +33,9 @@ from services.chassis.process.tracebacks import format_exception
 SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10)
 
 RPCS = Counter("realco_rpcs_total", "RPCs answered.", ["rpc", "code"])
+RPCS_ABOVE_SHARE = Counter(
+    "realco_rpcs_above_share_total", "RPCs refused since one peer had its share of all under way.", ["peer"]
+)
 RPC_SECONDS = Histogram("realco_rpc_seconds", "How long an RPC took.", ["rpc"], buckets=SECONDS_BUCKETS)
 EVENTS_PUBLISHED = Counter("realco_events_published_total", "Events the relay published.", ["area"])
 OUTBOX_OLDEST_SECONDS = Gauge("realco_outbox_oldest_seconds", "Age of the oldest event not yet published.", ["area"])

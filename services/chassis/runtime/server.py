@@ -42,6 +42,7 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
 from services.chassis.runtime.infrastructure import PREFIXES, Context, Handler, Infrastructure, receive
+from services.chassis.runtime.shares import ShareInterceptor
 from services.chassis.spelling.visibility import withhold
 from services.chassis.values.errors import (
     AnswerWithheld,
@@ -89,10 +90,13 @@ class Interceptor(aio.ServerInterceptor):
         grants: Grants | None = None,
         gate: RestoreGate | None = None,
     ) -> None:
-        self._domain = f"{area}.realco"
+        self.domain = f"{area}.realco"
         self._verifier = verifier
         self._callers = Callers(parties or NoParties())
-        self._rules = merge_grants(rules_of(services), grants or {})
+        rules = rules_of(services)
+        self._rules = merge_grants(rules, grants or {})
+        # The services that the contract names as callers: not those that were granted something where it is deployed.
+        self.callers = frozenset(name for rule in rules.values() for name in rule.services | rule.passed_on_by)
         self._gate = gate or RestoreGate()
         self._wrapped: dict[str, Handler] = {}
         self._infrastructure = Infrastructure()
@@ -269,7 +273,7 @@ class Interceptor(aio.ServerInterceptor):
         if isinstance(error, aio.AioRpcError):
             error = from_rpc_error(error)
         if isinstance(error, DomainError):
-            return to_status(error, self._domain)
+            return to_status(error, self.domain)
         if isinstance(error, asyncio.CancelledError):
             return self._plain("CANCELLED", "The call was cancelled before there was an answer.")
         if isinstance(error, TimeoutError) or sqlstate(error) == _QUERY_CANCELLED:
@@ -278,13 +282,13 @@ class Interceptor(aio.ServerInterceptor):
             log.warning("not_available", rpc=rpc, error=type(error).__name__, sqlstate=sqlstate(error))
             return self._plain("UNAVAILABLE", "Try again with the same idempotency_key.", retry_after_seconds=1)
         if is_too_large(error):
-            return to_status(SumTooLarge(), self._domain)
+            return to_status(SumTooLarge(), self.domain)
         if isinstance(error, NotSealed):
             return status_of(
                 "UNAVAILABLE",
                 AnswerWithheld.reason,
                 f"{error}. An operator has to put it right. Look whether it was done before you ask for it anew.",
-                self._domain,
+                self.domain,
                 metadata={"row": error.row},
                 retry_after_seconds=AnswerWithheld.retry_after_seconds,
             )
@@ -292,10 +296,10 @@ class Interceptor(aio.ServerInterceptor):
             return self._plain("UNIMPLEMENTED", "This service does not do that.")
         error_id = new_id("err")
         log.error("internal_error", rpc=rpc, error_id=error_id, exc_info=error)
-        return to_status(Bug(error_id), self._domain)
+        return to_status(Bug(error_id), self.domain)
 
     def _plain(self, code: str, message: str, **details: Any) -> status_pb2.Status:
-        return status_of(code, code, message, self._domain, **details)
+        return status_of(code, code, message, self.domain, **details)
 
     async def _abort(self, context: Context, status: status_pb2.Status) -> None:
         told = _rpc_status.to_status(status)
@@ -323,9 +327,11 @@ def build(
 ) -> aio.Server:
     """A server with limits: what exceeds them is refused at once instead of queued."""
     return aio.server(
-        interceptors=[interceptor],
-        maximum_concurrent_rpcs=concurrent_rpcs_max,
+        # gRPC's own limit is of all peers together, and would be reached by one of them alone.
+        interceptors=[ShareInterceptor(concurrent_rpcs_max, interceptor.domain, interceptor.callers), interceptor],
         options=[
+            # Of one connection, with those whose refusal it does not read: a peer's share is less.
+            ("grpc.max_concurrent_streams", 2 * concurrent_rpcs_max),
             ("grpc.max_receive_message_length", _RECEIVE_BYTES_MAX),
             ("grpc.max_metadata_size", 16 * 1024),
             ("grpc.so_reuseport", 0),  # two services on one port by mistake must not share its calls
