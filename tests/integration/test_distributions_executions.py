@@ -36,14 +36,14 @@ async def test_an_execution_that_cannot_ask_escrow_writes_nothing(service: Distr
     assert answer.status == dpb.Distribution.QUEUED, "the key is still free"
 
 
-async def test_cash_that_is_owed_to_the_rails_is_not_distributed_and_who_approves_is_told(
+async def test_cash_that_a_bank_took_is_not_distributed_and_who_approves_is_told(
     service: DistributionsHarness,
 ) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
     service.deposit(offering, 10_000_00)
     # The bank took back what was paid on already.
     account, owes = offering.escrow_account_id, "returns_receivable:inv-001"
-    service.escrow.post(account, Entry.ADJUSTMENT, owes, "in_transit", 100_000_01)
+    service.escrow.post(account, Entry.ADJUSTMENT, owes, "cash", 100_000_01)
     waiting = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
     approval = await service.find_approval(waiting.distribution_id)
     explanations = {each.rule: each.statement for each in approval.explanations}

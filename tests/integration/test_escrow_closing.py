@@ -14,7 +14,7 @@ from tests.support.escrow import refusal
 @pytest.mark.parametrize(
     ("legs", "named"),
     [
-        ((("cash", 5), ("fees", -5)), ("cash", "5")),
+        ((("cash", 5), ("fees", -5)), ("fees", "5")),
         ((("returns_receivable:inv-001", 5), ("fees", -5)), ("fees", "5")),
     ],
 )

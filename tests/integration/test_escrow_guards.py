@@ -26,6 +26,7 @@ BROKEN = {"23514", "23505", "23503", "23502", "42501", "2F003"}
 BOOK = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "outbox")
 
 _FEES = leg("fees", "CREDIT", leg=2)
+_MORE_THAN_THERE_IS = leg("provider_fees", minor=101), leg("cash", "CREDIT", 101, leg=2, extra=-2)
 # {account}: cash 100 against subscription:inv-001 100, of which 60 are held by {hold}; {other}: another escrow
 # account of the organization; {foreign}: one of another organization. Journal entry 1 made the balances.
 STATEMENTS = {
@@ -86,11 +87,12 @@ STATEMENTS = {
     "truncated holds": "TRUNCATE holds",
     "truncated accounts": "TRUNCATE ledger_accounts CASCADE",
     # balances (c4)
-    "an overdraft": "UPDATE ledger_accounts SET credits_posted = 101 WHERE kind = 'CASH'",
+    "cash taken that is not there, by what no transaction says": together(entry(), *_MORE_THAN_THERE_IS),
+    "an overdraft": "UPDATE ledger_accounts SET debits_posted = 1 WHERE kind = 'FEES'",
     "an overdraft of what is held": "UPDATE ledger_accounts SET debits_posted = 41 WHERE kind = 'SUBSCRIPTION'",
     "more held than there is": "UPDATE ledger_accounts SET held = 101 WHERE kind = 'SUBSCRIPTION'",
     "less than nothing held": "UPDATE ledger_accounts SET held = -1 WHERE kind = 'CASH'",
-    "a pending balance below nothing": "UPDATE ledger_accounts SET credits_pending = 1 WHERE kind = 'CASH'",
+    "a pending balance below nothing": "UPDATE ledger_accounts SET debits_pending = 1 WHERE kind = 'FEES'",
     "a hold on money in transit": "UPDATE ledger_accounts SET held = 1 WHERE kind = 'IN_TRANSIT'",
     "a balance out of bounds": "UPDATE ledger_accounts SET debits_posted = 4611686018427387999"
     " WHERE kind = 'IN_TRANSIT'",
@@ -98,9 +100,9 @@ STATEMENTS = {
     "an account on the wrong side": account("PAYABLE", "inv-9", side="DEBIT"),
     "an account that may be overdrawn against the chart": account("PAYABLE", "inv-9", overdrawn="true"),
     "a party's account of nobody": account("PAYABLE", of_party="true"),
-    "a party's own cash": account("CASH", "inv-9", side="DEBIT", of_party="false"),
-    "cash that says it is a party's": account("CASH", "inv-9", side="DEBIT"),
-    "an account of no escrow account": account("CASH", side="DEBIT", escrow="esc_none"),
+    "a party's own cash": account("CASH", "inv-9", overdrawn="true", side="DEBIT", of_party="false"),
+    "cash that says it is a party's": account("CASH", "inv-9", overdrawn="true", side="DEBIT"),
+    "an account of no escrow account": account("CASH", overdrawn="true", side="DEBIT", escrow="esc_none"),
     "an account with the number of another escrow account": account("PAYABLE", "inv-9", number_of="{other}"),
     # escrow accounts (c7)
     "another currency": "UPDATE escrow_accounts SET currency = 'EUR' WHERE escrow_account_id = '{account}'",
@@ -294,6 +296,12 @@ async def test_an_entry_is_written_where_nothing_is_wrong_with_it(book):
     subscription = leg("subscription:inv-001", "CREDIT", 2, leg=3)
     sound = together(entry(leg_count=3), leg(), leg("fees", "CREDIT", 3, leg=2), subscription)
     assert await book.attempt(book.urls.owner_url, sound) == ("", "")
+
+
+async def test_more_cash_than_there_is_is_taken_where_a_transaction_says_so(book):
+    of_a_payment = entry(columns=", transaction_id", values=", 'txn_1'")
+    taken_by_the_bank = together(of_a_payment, *_MORE_THAN_THERE_IS)
+    assert await book.attempt(book.urls.owner_url, taken_by_the_bank) == ("", "")
 
 
 async def test_the_posting_function_makes_no_balance_up(book):

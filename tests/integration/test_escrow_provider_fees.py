@@ -89,18 +89,18 @@ async def test_money_that_comes_back_leaves_the_fee_with_the_provider(escrow):
     await payment.costs(escrow, 18)
     await payment.happens(escrow, "RETURNED")
     # Of cash there were 82, and the bank took 100.
-    assert await escrow.posted(account) == {"in_transit": -18, "provider_fees": 18}
+    assert await escrow.posted(account) == {"cash": -18, "provider_fees": 18}
     assert (await escrow.trial_balance(account)).balanced
     await escrow.post(account, ("cash", 18), ("provider_fees", -18))
-    assert await escrow.posted(account) == {"cash": 18, "in_transit": -18}
+    assert await escrow.posted(account) == {}
 
 
-async def test_a_fee_for_which_no_cash_is_there_is_owed_to_the_rails(escrow):
+async def test_a_fee_for_which_no_cash_is_there_takes_cash_below_zero(escrow):
     account = await escrow.open()
     payment = await pay_in(escrow, account, 0)
     await payment.happens(escrow, "RETURNED")
     await payment.costs(escrow, 15)
-    assert await escrow.posted(account) == {"in_transit": -15, "provider_fees": 15}
+    assert await escrow.posted(account) == {"cash": -15, "provider_fees": 15}
     await payment.costs(escrow, 0)
     assert await escrow.posted(account) == {}
 
@@ -142,7 +142,7 @@ async def test_what_persons_reversed_of_a_fee_is_booked_again_with_the_next_word
     await payment.happens(escrow, "UPDATED")
     assert await escrow.posted(account) == {"cash": 97, "provider_fees": 3, SUBSCRIPTION: 100}
     await payment.happens(escrow, "RETURNED")
-    assert await escrow.posted(account) == {"in_transit": -3, "provider_fees": 3}
+    assert await escrow.posted(account) == {"cash": -3, "provider_fees": 3}
 
 
 async def test_money_that_the_provider_kept_pays_nobody(escrow):

@@ -121,9 +121,9 @@ async def test_what_was_spent_there_before_it_went_back_the_sponsor_owes_there(e
     preview = await escrow.call("GetTransactionPreview", request, escrow.transactions)
     await payment.happens(escrow, "RETURNED")
     after = {each.ledger_account.kind.lower(): each.after.amount_minor for each in preview.effects}
-    assert after == {"cash": 0, "in_transit": -70, "distributable": 0, "returns_receivable": 70}, "told before"
+    assert after == {"cash": -70, "distributable": 0, "returns_receivable": 70}, "told before"
     assert await escrow.posted(source) == {"cash": 150, "distributable": 150}
-    assert await escrow.posted(to) == {"in_transit": -70, OWED: 70}
+    assert await escrow.posted(to) == {"cash": -70, OWED: 70}
     request.type = Transaction.WITHDRAWAL
     assert (await refusal(escrow.call("GetTransactionPreview", request, escrow.transactions)))[0] == "INVALID_FIELD"
 

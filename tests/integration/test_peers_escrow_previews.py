@@ -54,7 +54,7 @@ async def test_what_payouts_would_do_to_the_book_is_told_and_nothing_is_done(
     assert await preview(inv_001=60, inv_002=39) == (both, ["AVAILABLE_BALANCE", "CASH_COVERS"]), (
         "several parties: by kind"
     )
-    more = {"cash": (100, 0), "in_transit": (0, -1), "payable:inv-003": (0, -101)}
+    more = {"cash": (100, -1), "payable:inv-003": (0, -101)}
     assert await preview(inv_003=101) == (more, ["AVAILABLE_BALANCE", "CASH_COVERS"])
     await book.freeze(account)
     assert (await preview(inv_001=60))[1] == ["ESCROW_ACTIVE"]

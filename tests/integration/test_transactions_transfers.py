@@ -178,12 +178,11 @@ async def test_whoever_says_that_it_was_confirmed_in_error_reads_what_is_taken_w
     [told] = [each for each in dossier.explanations if each.rule == "TRANSFER_TO"]
     assert told.statement.startswith("50.00 USD would be TAKEN from ")
     assert told.statement.endswith(
-        f"({OTHER}), which is ACTIVE: 30.00 USD from CASH, 30.00 USD from DISTRIBUTABLE. 20.00 USD of it was spent"
+        f"({OTHER}), which is ACTIVE: 50.00 USD from CASH, 30.00 USD from DISTRIBUTABLE. 20.00 USD of it was spent"
         f" there, and {SPONSOR} would owe it. 20.00 USD of cash would be missing there."
     )
     assert {each.name: each.value for each in told.operands[3:]} == {
-        "CASH": "30.00 USD, then 0.00 USD",
-        "IN_TRANSIT": "0.00 USD, then -20.00 USD",
+        "CASH": "30.00 USD, then -20.00 USD",
         "DISTRIBUTABLE": "30.00 USD, then 0.00 USD",
         f"RETURNS_RECEIVABLE of {SPONSOR}": "0.00 USD, then 20.00 USD",
     }

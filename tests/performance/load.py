@@ -110,7 +110,7 @@ async def _load_entries(connection: asyncpg.Connection, accounts: str, each: int
         f"""
         INSERT INTO ledger_accounts (org_id, escrow_account_id, escrow_no, kind, party_id, of_party, normal_balance,
             may_be_overdrawn, debits_posted, credits_posted, entry_sequence)
-        SELECT '{ORG}', account, escrow_no, kind, party_id, party_id <> '', normal, false,
+        SELECT '{ORG}', account, escrow_no, kind, party_id, party_id <> '', normal, kind = 'CASH',
             CASE normal WHEN 'DEBIT' THEN n * {AMOUNT_MINOR} ELSE 0 END,
             CASE normal WHEN 'CREDIT' THEN n * {AMOUNT_MINOR} ELSE 0 END, n
         FROM (

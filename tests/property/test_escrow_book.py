@@ -15,9 +15,12 @@ from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from tests.support.escrow import Escrow, key, ledger_account, new_entry
+from tests.support.escrow_payments import Payment
 from tests.support.peers.orders import payout, release
 
-ACCOUNTS = ("cash", "in_transit", "subscription:a", "subscription:b", "fees", "returns_receivable:a")
+ACCOUNTS = (
+    "cash", "in_transit", "subscription:a", "subscription:b", "fees", "returns_receivable:a", "distributable"
+)  # fmt: skip
 DEBIT_NORMAL = ("cash", "in_transit", "returns_receivable:a")
 
 
@@ -65,7 +68,9 @@ class Model:
         after = dict(self.posted)
         for code, minor in legs:
             after[code] = after.get(code, 0) + (minor if code in DEBIT_NORMAL else -minor)
-        if any(code != "in_transit" and after[code] < self.held[code] for code, _ in legs):
+        if any(code not in ("cash", "in_transit") and after[code] < self.held[code] for code, _ in legs):
+            return "INSUFFICIENT_AVAILABLE_BALANCE"
+        if after["cash"] < min(0, self.posted["cash"]):  # only banks take what is not there
             return "INSUFFICIENT_AVAILABLE_BALANCE"
         if after.get("in_transit", 0) > max(0, self.posted["in_transit"]):
             return "INSUFFICIENT_AVAILABLE_BALANCE"  # what is not on its way out is not taken back
@@ -97,6 +102,20 @@ class Model:
         if not refusal:
             self.entries.append(legs)
         return refusal
+
+    def bring(self, minor: int) -> None:
+        self._follow((("in_transit", minor), ("distributable", -minor), ("cash", minor), ("in_transit", -minor)))
+
+    def take_back(self, minor: int) -> None:
+        """The bank has it, whatever is left."""
+        there = min(minor, self.posted["distributable"])
+        legs = (("distributable", there), ("returns_receivable:a", minor - there), ("cash", -minor))
+        self._follow(tuple(leg for leg in legs if leg[1]))
+
+    def _follow(self, legs: tuple) -> None:
+        for code, minor in legs:
+            self.posted[code] += minor if code in DEBIT_NORMAL else -minor
+        self.entries.append(legs)
 
     def hold(self, code: str, minor: int) -> str:
         if self.posted[code] - self.held[code] < minor:
@@ -141,8 +160,8 @@ names = st.sampled_from(["k1", "k2", "k3", "k4", "k5", "new", "new", "new", "new
 pairs = st.builds(lambda dr, cr, minor: ((dr, minor), (cr, -minor)), codes, codes, amounts)
 triples = st.builds(lambda a, b, c, m, n: ((a, m + n), (b, -m), (c, -n)), codes, codes, codes, amounts, amounts)
 # Mostly what happens in life, so that it mostly goes through: money comes in, and goes out again.
-money_in = st.builds(lambda code, minor: (("cash", minor), (code, -minor)), st.sampled_from(ACCOUNTS[2:5]), amounts)
-money_out = st.builds(lambda code, minor: ((code, minor), ("cash", -minor)), st.sampled_from(ACCOUNTS[2:5]), amounts)
+money_in = st.builds(lambda code, minor: (("cash", minor), (code, -minor)), st.sampled_from(ACCOUNTS[2:]), amounts)
+money_out = st.builds(lambda code, minor: ((code, minor), ("cash", -minor)), st.sampled_from(ACCOUNTS[2:]), amounts)
 taken_back = st.builds(lambda code, minor: (("returns_receivable:a", minor), (code, -minor)), codes, amounts)
 unbalanced = st.builds(lambda a, b, m, n: ((a, m), (b, -n)), codes, codes, amounts, amounts)
 legs = st.one_of(money_in, money_out, money_out, taken_back, pairs, triples, unbalanced).filter(moves_something)
@@ -154,8 +173,11 @@ holds = st.tuples(st.just("hold"), st.sampled_from(["subscription:a", "subscript
 endings = st.tuples(st.just("end"), st.integers(0, 3), st.none() | amounts, st.sampled_from(["fees", "subscription:b"]))
 closings = st.tuples(st.just("close"), st.dictionaries(st.sampled_from(["a", "b"]), st.integers(1, 6), min_size=1))
 pays = st.tuples(st.just("pay"), payouts)
+brought = st.tuples(st.just("bring"), amounts)
+taken = st.tuples(st.just("take_back"), st.integers(0, 3))
 operations = st.one_of(
-    batches, batches, reversals, pays, pays, closings, holds, holds, endings, endings, st.tuples(st.just("freeze")),
+    batches, batches, reversals, pays, pays, brought, taken, closings, holds, holds, endings, endings,
+    st.tuples(st.just("freeze")),
     st.tuples(st.just("unfreeze")), st.tuples(st.just("unfreeze")),
 )  # fmt: skip
 
@@ -180,6 +202,7 @@ class Run:
     def __init__(self, escrow: Escrow, account: str) -> None:
         self.escrow, self.account, self.model = escrow, account, Model()
         self.ids: list[str] = []  # of the model's entries
+        self.deposits: list[tuple[Payment, int]] = []  # of cash that a bank may take back, with the number of its entry
         self._prefix = key()
 
     @property
@@ -225,6 +248,24 @@ class Run:
             if not verdict and name not in repeated:
                 repeated.add(name)
                 self.ids.append(result.journal_entry.journal_entry_id)
+
+    async def bring(self, minor) -> None:
+        if self.model.frozen:
+            return  # it would be applied to nothing
+        payment = Payment(self.account, "DEPOSIT", minor, party=ledger_account("returns_receivable:a").party_id)
+        await payment.happens(self.escrow, "SETTLED", "COMPLETED")
+        self.model.bring(minor)
+        self.ids.append((await self.escrow.journal())[-1].journal_entry_id)
+        self.deposits.append((payment, len(self.ids) - 1))
+
+    async def take_back(self, number) -> None:
+        if not self.deposits:
+            return
+        payment, brought = self.deposits.pop(number % len(self.deposits))
+        await payment.happens(self.escrow, "RETURNED")
+        self.model.take_back(payment.transaction.amount.amount_minor)
+        self.model.reversed.add(brought)
+        self.ids.append((await self.escrow.journal())[-1].journal_entry_id)
 
     async def hold(self, code, minor) -> None:
         verdict = self.model.hold(code, minor)

@@ -32,13 +32,14 @@ from services.escrow.domain.journal import Layer, credit, debit, digest_scope, m
 from services.escrow.domain.refusals import BalancesNotZero, TooManyHolds
 
 FEES = LedgerAccount(LedgerAccountKind.FEES)
+OWED = account_of_party(LedgerAccountKind.RETURNS_RECEIVABLE, "inv-001")
 ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUIDATING, Status.CLOSED
 
 
 @pytest.mark.parametrize(
     ("kind", "normal_balance", "owner", "may_be_overdrawn", "counts_as_available"),
     [
-        (LedgerAccountKind.CASH, Direction.DEBIT, Owner.NOBODY, False, True),
+        (LedgerAccountKind.CASH, Direction.DEBIT, Owner.NOBODY, True, True),
         (LedgerAccountKind.IN_TRANSIT, Direction.DEBIT, Owner.NOBODY, True, False),
         (LedgerAccountKind.RETURNS_RECEIVABLE, Direction.DEBIT, Owner.PARTY, False, False),
         (LedgerAccountKind.SUBSCRIPTION, Direction.CREDIT, Owner.INVESTOR, False, True),
@@ -109,6 +110,23 @@ def test_an_escrow_account_closes_empty(left):
     with pytest.raises(BalancesNotZero) as refusal:
         check_empty([Balance(CASH, 0, 0, 0), left], "USD")
     assert refusal.value.metadata["ledger_account_kind"] == left.ledger_account.kind
+
+
+@pytest.mark.parametrize(
+    ("of_the_bank", "left"),
+    [
+        (Balance(CASH, -100, 0, 0), Balance(OWED, 100, 0, 0)),
+        (Balance(CASH, 100, 0, 0), Balance(FEES, 100, 0, 0)),
+        (Balance(IN_TRANSIT, -100, 0, 0), Balance(FEES, 0, 0, 1)),
+        (Balance(CASH, 100, 0, 0), Balance(IN_TRANSIT, -100, 0, 0)),  # a payout is under way
+    ],
+)
+def test_what_keeps_an_escrow_account_open_is_whose_the_money_is_and_not_that_the_bank_has_it(of_the_bank, left):
+    with pytest.raises(BalancesNotZero) as refusal:
+        check_empty([of_the_bank, left], "USD")
+    named = refusal.value.metadata["ledger_account_kind"]
+    expected = of_the_bank if left.ledger_account == IN_TRANSIT else left
+    assert named == expected.ledger_account.kind
 
 
 def test_a_mirror_undoes_every_leg():

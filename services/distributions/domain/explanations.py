@@ -35,7 +35,7 @@ def explain_cash(
     """
     Args:
         distributable_minor: What stands on DISTRIBUTABLE, and is not held.
-        available_minor: What the whole escrow account has available: less, where cash is owed to the rails.
+        available_minor: What the whole escrow account has available: less, where banks took back what was paid on.
         set_off_minor: What of it is not paid, but set off against what payees owe.
     """
     currency = distribution.currency

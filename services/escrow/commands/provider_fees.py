@@ -12,7 +12,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.ids import new_id
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, debit
-from services.escrow.domain.provider_fees import PROVIDER_FEES, TOUCHED, build_fee_legs
+from services.escrow.domain.provider_fees import BEARING, PROVIDER_FEES, build_fee_legs
 from services.escrow.domain.stages import BookedPosition
 from services.escrow.posting.booking import book_in
 from services.escrow.posting.checks import check_entries, check_whole_book
@@ -40,7 +40,7 @@ async def book_provider_fee(
     if kept.amount_minor + position.at_the_bank() == 0 or _is_late(booked, occurred_at):
         return
     await check_whole_book(tx, account_id)
-    balances = await escrow_accounts.list_balances(tx, account_id, TOUCHED)
+    balances = await escrow_accounts.list_balances(tx, account_id, BEARING)
     available = {each.ledger_account: each.available_minor for each in balances}
     legs = build_fee_legs(kept.amount_minor, position, lambda account: max(0, available.get(account, 0)))
     entry = NewEntry(

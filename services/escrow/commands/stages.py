@@ -20,7 +20,7 @@ from services.chassis.values.refusals import EscrowAccountFrozen, IllegalStatusC
 from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
-from services.escrow.domain.chart import CASH, LedgerAccount, LedgerAccountKind
+from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.domain.journal import Layer, Leg, NewEntry, PostingKey, build_key
 from services.escrow.domain.stages import (
@@ -143,7 +143,7 @@ class _Takeable:
 async def _read_takeable(tx: Tx, escrow_account_id: str, moving: Moving, position: BookedPosition) -> _Takeable:
     """Raises: NotSealed"""
     await check_whole_book(tx, escrow_account_id)
-    accounts = [CASH, moving.target, *(account for account, _ in position.credited())]
+    accounts = [moving.target, *(account for account, _ in position.credited())]
     balances = await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
     held = [each.ledger_account for each in balances if each.held_minor]
     await check_holds_on(tx, escrow_account_id, held)

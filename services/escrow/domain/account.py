@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
-from services.escrow.domain.chart import LedgerAccount
+from services.escrow.domain.chart import CASH, IN_TRANSIT, LedgerAccount
 from services.escrow.domain.refusals import BalancesNotZero, EscrowAccountStillNeeded, TooManyFreezes
 
 
@@ -166,8 +166,11 @@ def may_end_hold(status: Status) -> bool:
 
 
 def check_empty(balances: Iterable[Balance], currency: str) -> None:
-    """Raises BalancesNotZero, naming the first ledger account with a balance or a hold."""
-    for balance in balances:
+    """Raises BalancesNotZero, naming the first ledger account with a balance or a hold.
+
+    What the bank has, or is to pay, is named last: it is somebody's, or owed by somebody, and that is to be ended.
+    """
+    for balance in sorted(balances, key=lambda each: each.ledger_account in (CASH, IN_TRANSIT)):
         if balance.posted_minor or balance.pending_minor or balance.held_minor:
             raise BalancesNotZero(
                 "An escrow account closes when every balance and hold is zero.",

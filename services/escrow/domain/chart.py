@@ -57,7 +57,7 @@ class ChartLine(NamedTuple):
     kind: LedgerAccountKind
     normal_balance: Direction  # the side on which it grows
     owner: Owner
-    may_be_overdrawn: bool  # every other account stays at zero or above, holds counted
+    may_be_overdrawn: bool  # by what banks do; every other account stays at zero or above, holds counted
     counts_as_available: bool  # what stands on it is part of what the escrow account has available
     holds: str
 
@@ -75,7 +75,15 @@ class ChartLine(NamedTuple):
 _DEBIT, _CREDIT = Direction.DEBIT, Direction.CREDIT
 CHART = (
     #         kind                    side    owner         overdrawn  available
-    ChartLine(LedgerAccountKind.CASH, _DEBIT, Owner.NOBODY, False, True, "the mirror of the custodian's bank account"),
+    # A bank takes back what was paid on, too. It stands where it was taken: what comes in next makes it good first.
+    ChartLine(
+        LedgerAccountKind.CASH,
+        _DEBIT,
+        Owner.NOBODY,
+        True,
+        True,
+        "the mirror of the custodian's bank account; below zero where a bank took more than was there",
+    ),
     ChartLine(
         LedgerAccountKind.IN_TRANSIT,
         _DEBIT,

@@ -11,7 +11,7 @@ from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain
 from services.chassis.values.money import Money
 from services.chassis.values.text import quote
 from services.escrow.domain.account import AccountUse, Balance, Status, check_empty, check_unused
-from services.escrow.domain.chart import LedgerAccount, line_of
+from services.escrow.domain.chart import IN_TRANSIT, LedgerAccount
 from services.escrow.domain.holds import Hold
 from services.escrow.domain.journal import NewEntry
 from services.escrow.domain.refusals import PartyOwes
@@ -77,11 +77,8 @@ def explain_available(
     Args:
         changes: By how much each grows; what shrinks is taken from.
     """
-    taken = [
-        (balances[account], -change)
-        for account, change in changes
-        if change < 0 and not line_of(account.kind).may_be_overdrawn
-    ]
+    # What is put on its way out takes from the other side of the entry, and from no money that is on its way.
+    taken = [(balances[account], -change) for account, change in changes if change < 0 and account != IN_TRANSIT]
     short = [(balance, minor) for balance, minor in taken if balance.available_minor < minor]
     if not short and len(taken) > 1:
         statement = f"Each of {len(taken)} ledger accounts has what would be taken from it."

@@ -6,7 +6,7 @@ twice, late or without its predecessor posts what is true and nothing twice.
 | stage | money in | money out |
 |---|---|---|
 | SUBMITTED | pending: Dr IN_TRANSIT / Cr target | nothing: BatchBookPayouts has booked it |
-| SETTLED | pending undone; Dr IN_TRANSIT / Cr target, Dr CASH / Cr IN_TRANSIT | Dr IN_TRANSIT / Cr CASH it covers |
+| SETTLED | pending undone; Dr IN_TRANSIT / Cr target, Dr CASH / Cr IN_TRANSIT | Dr IN_TRANSIT / Cr CASH |
 | ENDED | what is pending is undone | what is posted is mirrored |
 | RETURNED | settled: Dr target / Cr CASH; else as ENDED | what is posted is mirrored |
 
@@ -166,7 +166,8 @@ def build_coming_and_going(moving: Moving) -> tuple[Leg, ...]:
 def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, count_takeable: CountTakeable) -> tuple[Leg, ...]:
     """The bank has taken settled money back, so it is booked whatever is left: never refused, never silent.
 
-    What the party's money no longer covers is owed by the party; what cash no longer covers is owed to the rails.
+    What the party's money no longer covers is owed by the party. CASH is what the bank has, so it bears all of it,
+    below zero where that is more than was there.
     """
     left = amount = booked.at_the_bank()
     legs: list[Leg] = []
@@ -181,21 +182,15 @@ def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, count_takea
             left -= taken
     if left:
         legs.append(debit(account_of_party(LedgerAccountKind.RETURNS_RECEIVABLE, moving.party_id), left))
-    from_cash = max(0, min(amount, count_takeable(CASH)))
-    if from_cash:
-        legs.append(credit(CASH, from_cash))
-    if amount > from_cash:
-        legs.append(credit(IN_TRANSIT, amount - from_cash))
-    return tuple(legs)
+    return (*legs, credit(CASH, amount))
 
 
 def _money_out(stage: Stage, moving: Moving, booked: BookedPosition, count_takeable: CountTakeable) -> tuple[Leg, ...]:
     if stage is Stage.SETTLED:
         taken_again = _take_again(moving, booked, count_takeable)
-        # A bank may have taken a return out of the same cash meanwhile. The provider has paid all the same: what cash
-        # does not cover stays owed to the rails, as it does when the return comes last.
-        in_transit = sum(leg.amount_minor for leg in taken_again if leg.direction is Direction.DEBIT)
-        paid = max(0, min(in_transit - booked.in_transit(), count_takeable(CASH)))
+        # A bank may have taken a return out of the same cash meanwhile. The provider has paid all the same.
+        on_its_way = sum(leg.amount_minor for leg in taken_again if leg.direction is Direction.DEBIT)
+        paid = max(0, on_its_way - booked.in_transit())
         return (*taken_again, *((debit(IN_TRANSIT, paid), credit(CASH, paid)) if paid else ()))
     if stage in (Stage.ENDED, Stage.RETURNED):
         return booked.undone(Layer.POSTED)

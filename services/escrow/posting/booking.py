@@ -254,6 +254,8 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
         case "insufficient":
             assert verdict.ledger_account is not None
             short = f"The ledger account {verdict.ledger_account} has too little available."
+            if verdict.ledger_account == CASH and entry.payee_party_id:
+                short = "There is too little cash that nobody holds and no payout before takes."
             if verdict.ledger_account == IN_TRANSIT:
                 short = "So much is not on its way out (IN_TRANSIT): payment providers and banks owe us nothing."
             return refusals.InsufficientAvailableBalance(

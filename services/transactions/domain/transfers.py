@@ -38,7 +38,9 @@ def explain_taking_back(row: Transaction, name: str, status: str, effects: Seque
     grown: dict[str, int] = {}
     for each in effects:
         grown[each.kind] = grown.get(each.kind, 0) + each.after.amount_minor - each.before.amount_minor
-    owed, missing = grown.pop("RETURNS_RECEIVABLE", 0), -grown.pop("IN_TRANSIT", 0)
+    owed = grown.pop("RETURNS_RECEIVABLE", 0)
+    cash = [each for each in effects if each.kind == "CASH"]
+    missing = sum(min(0, each.before.amount_minor) - min(0, each.after.amount_minor) for each in cash)
     taken = ", ".join(f"{_spell(row, -minor)} from {kind}" for kind, minor in grown.items() if minor < 0)
     statement = f"{row.amount} would be TAKEN from {_spell_account(row, name, status)}: {taken or 'nothing is there'}."
     if owed > 0:

@@ -334,7 +334,7 @@ class MemoryEscrow(MemoryJournals):
         free_minor = cash - sum(each.amount.amount_minor for each in held)
         if free_minor < amount.amount_minor:
             raise refusals.InsufficientAvailableBalance(
-                "The ledger account cash has too little available.",
+                "There is too little cash that nobody holds and no payout before takes.",
                 available_minor=max(free_minor, 0),
                 requested_minor=amount.amount_minor,
                 currency_code=amount.currency_code,

@@ -125,7 +125,7 @@ async def execute_distribution(
     available_minor = min(cash.distributable_minor, cash.available_minor + cash.set_off_minor)
     if available_minor < distribution.amount_minor:
         raise InsufficientDistributableCash(
-            "Escrow holds less distributable cash.",
+            "So much cannot be distributed: of DISTRIBUTABLE what nobody holds, and no more than escrow has available.",
             available_minor=available_minor,
             requested_minor=distribution.amount_minor,
             currency_code=distribution.currency,

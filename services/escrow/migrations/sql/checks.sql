@@ -36,6 +36,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION check_journal_entries();
 -- They are of the entry's organization, and on ledger accounts of its escrow account.
 -- The last leg of a ledger account has the number and leaves the balances that the account keeps, so no number is left
 -- out and no balance after it is made up.
+-- CASH may be overdrawn by what a bank did, and that a transaction says.
 CREATE OR REPLACE FUNCTION check_legs() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
@@ -83,6 +84,25 @@ BEGIN
             IS DISTINCT FROM (last.escrow_no, last.sequence, last.posted_after, last.pending_after)
     ) THEN
         RAISE EXCEPTION 'a leg is not what its ledger account keeps' USING ERRCODE = '23514';
+    END IF;
+    IF EXISTS (
+        SELECT FROM (
+            SELECT l.account_no, l.journal_sequence, l.sequence
+            FROM legs l
+            JOIN ledger_accounts a ON a.account_no = l.account_no AND a.kind = 'CASH'
+            JOIN journal_entries j ON j.escrow_no = l.escrow_no AND j.sequence = l.journal_sequence
+                AND j.transaction_id IS NULL
+            WHERE l.posted_after < 0
+            OFFSET 0
+        ) below
+        CROSS JOIN LATERAL (
+            SELECT max(l.sequence) AS last, sum(CASE WHEN l.debit THEN l.amount_minor ELSE -l.amount_minor END) AS grown
+            FROM legs l
+            WHERE l.account_no = below.account_no AND l.journal_sequence = below.journal_sequence AND NOT l.pending
+        ) entry
+        WHERE below.sequence = entry.last AND entry.grown < 0
+    ) THEN
+        RAISE EXCEPTION 'what no transaction says takes more cash than there is' USING ERRCODE = '23514';
     END IF;
     RETURN NULL;
 END $$;

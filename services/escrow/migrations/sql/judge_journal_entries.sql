@@ -167,19 +167,21 @@ BEGIN
                     available[i] := signed + CASE
                         WHEN a_posted[a] < a_held[a] THEN a_posted[a] - a_held[a] ELSE a_pending[a] END;
                     EXIT;
-                ELSIF a_kind[a] = 'IN_TRANSIT' AND a_posted[a] > 0 AND NOT j_when_frozen[i] THEN
+                ELSIF NOT j_when_frozen[i] AND (
+                    a_kind[a] = 'IN_TRANSIT' AND a_posted[a] > 0 OR a_kind[a] = 'CASH' AND a_posted[a] < 0
+                ) THEN
                     -- Persons take back what is on its way out, and say of no money that rails owe it: it would pass
-                    -- for cash, and be paid.
+                    -- for cash, and be paid. And only banks take more cash than there is: what adds to it is booked.
                     SELECT coalesce(sum(CASE WHEN l_debit[m] THEN l_amount[m] ELSE -l_amount[m] END)
                                FILTER (WHERE NOT l_pending[m]), 0)
                     INTO signed FROM generate_series(first, last) m WHERE l_account[m] = a;
-                    IF signed > 0 THEN
+                    IF sign(signed) = sign(a_posted[a]) THEN
                         result := 'insufficient';
                         sequence[i] := e_sequence[e];
                         kind[i] := a_kind[a];
                         party_id[i] := a_party[a];
-                        requested[i] := signed;
-                        available[i] := signed - a_posted[a];
+                        requested[i] := abs(signed);
+                        available[i] := greatest(0, abs(signed) - abs(a_posted[a]));
                         EXIT;
                     END IF;
                 END IF;

@@ -209,7 +209,10 @@ BEGIN
                count(*) = n_legs AND bool_and(coalesce(
                    a_escrow[leg.a] = j_escrow[l_entry[leg.n]]
                    AND (a_overdrawable[leg.a] OR leg.posted >= a_held[leg.a] AND leg.pending >= 0)
-                   AND (a_kind[leg.a] <> 'IN_TRANSIT' OR leg.posted <= 0 OR j_when_frozen[l_entry[leg.n]]), false
+                   AND (
+                       a_kind[leg.a] NOT IN ('CASH', 'IN_TRANSIT') OR j_when_frozen[l_entry[leg.n]]
+                       OR CASE a_kind[leg.a] WHEN 'CASH' THEN leg.posted >= 0 ELSE leg.posted <= 0 END
+                   ), false
                ))
         INTO leg_sequence, l_posted, l_pending_after, leg_balance, is_sound
         FROM (
