@@ -164,8 +164,8 @@ class _Details:
         return replace(details, explanations=(*told, *details.explanations, *uncounted))
 
     async def _check_investments(self, escrow_account_id: str, entries: Mapping[str, NewEntry]) -> list[Explanation]:
-        distributions = self._dependencies.peers.distributions
-        return await journal_entries.check_investments(distributions, escrow_account_id, entries)
+        database, distributions = self._dependencies.database, self._dependencies.peers.distributions
+        return await journal_entries.check_investments(database, distributions, escrow_account_id, entries)
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(

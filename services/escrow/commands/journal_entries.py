@@ -24,7 +24,13 @@ from services.escrow.clients import Compliance, Distributions
 from services.escrow.domain.chart import (
     Direction,
 )
-from services.escrow.domain.investments import check_investment, explain_uncounted, is_counted
+from services.escrow.domain.investments import (
+    check_investment,
+    check_unnamed,
+    explain_uncounted,
+    is_counted,
+    list_taken_unnamed,
+)
 from services.escrow.domain.journal import (
     AMOUNT_MINOR_MAX,
     BATCH_BYTES_MAX,
@@ -42,6 +48,7 @@ from services.escrow.messages import read_currency, read_ledger_account
 from services.escrow.posting.checks import check_entries
 from services.escrow.posting.group_commit import Poster
 from services.escrow.store import journal
+from services.escrow.store.escrow_accounts import require_escrow_account
 
 Batch = journal_pb.BatchPostJournalEntriesRequest | StreamPostJournalEntriesRequest
 
@@ -227,9 +234,10 @@ async def check_parties(compliance: Compliance, named: Iterable[tuple[str, str]]
 
 
 async def check_investments(
-    distributions: Distributions, escrow_account_id: str, entries: Mapping[str, NewEntry]
+    database: Database, distributions: Distributions, escrow_account_id: str, entries: Mapping[str, NewEntry]
 ) -> list[Explanation]:
-    """No money is posted for an investment that would not count it. Distributions is asked only where one counts.
+    """No money is posted for an investment that would not count it, and none is taken from one that is not named.
+    Distributions is asked only where one counts.
 
     Args:
         entries: By the path of the entry in the request.
@@ -237,9 +245,15 @@ async def check_investments(
     Returns: That some of it counts for no investment, where that is so and might not be meant.
 
     Raises:
+        InvalidField: an entry takes what was booked for an investment, and names none.
         InvestmentNotFound
         Unavailable: distributions cannot tell.
     """
+    if taken := sorted({account for each in entries.values() for account in list_taken_unnamed(each)}):
+        async with database.begin() as tx:
+            account = await require_escrow_account(tx, escrow_account_id)
+            uncounted = await journal.read_uncounted(tx, escrow_account_id, taken)
+        check_unnamed(entries, uncounted, account.currency)
     counted = {path: each for path, each in entries.items() if is_counted(each)}
     if not counted:
         return []

@@ -4,10 +4,13 @@ party of the ledger account, and by nothing else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from services.chassis.values.errors import InvalidField
 from services.chassis.values.explanation import HOUSE_RULE, Explanation
+from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.domain.journal import NewEntry, sum_changes
@@ -48,6 +51,40 @@ def check_investment(entry: NewEntry, parties: Mapping[str, str], field: str) ->
     party_id = parties.get(entry.investment_id)
     if party_id is None or any(account.party_id != party_id for account in list_counted(entry)):
         raise InvestmentNotFound(field)
+
+
+def list_taken_unnamed(entry: NewEntry) -> list[LedgerAccount]:
+    """The ledger accounts that an entry which names no investment takes from, or settles, where investments count."""
+    if entry.investment_id is not None:
+        return []
+    changes = sum_changes(entry.legs)
+    return [account for account in list_counted(entry) if changes[account] < 0]
+
+
+def check_unnamed(entries: Mapping[str, NewEntry], uncounted: Mapping[LedgerAccount, int], currency: str) -> None:
+    """What was booked for an investment is taken by an entry that names it: else the investment counts it for ever, and
+    never ends.
+
+    Args:
+        entries: By the path of the entry in the request; each is judged after those before it.
+        uncounted: What was booked for no investment, by ledger account, on its normal side, in minor units.
+
+    Raises: InvalidField.
+    """
+    left = Counter(uncounted)
+    for path, entry in entries.items():
+        if entry.investment_id is not None:
+            continue
+        changes, taken = sum_changes(entry.legs), list_taken_unnamed(entry)
+        left.update({account: minor for account, minor in changes.items() if account.kind in COUNTED_KINDS})
+        for account in taken:
+            if left[account] < 0:
+                there = Money(max(0, left[account] - changes[account]), currency)
+                raise InvalidField(
+                    f"{Money(-changes[account], currency)} would be taken from {account}, of which {there} was booked"
+                    " for no investment: name the investment that the rest was booked for.",
+                    fields={f"{path}.investment_id": f"is required: what is taken from {account} was booked for one"},
+                )
 
 
 def explain_uncounted(entries: Iterable[NewEntry], offering_id: str | None) -> list[Explanation]:

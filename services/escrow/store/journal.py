@@ -17,9 +17,10 @@ from asyncpg import Connection, Record
 
 from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
 from services.chassis.data.reach import is_mine
+from services.chassis.data.sql import bound_sum
 from services.chassis.data.transaction import Tx
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind
-from services.escrow.domain.journal import Layer, Leg, NewEntry
+from services.escrow.domain.journal import EntryType, Layer, Leg, NewEntry
 from services.escrow.domain.provider_fees import find_fee_entries
 from services.escrow.tables import escrow_accounts, journal_entries, ledger_accounts, ledger_entries, refused_postings
 
@@ -254,6 +255,30 @@ async def find_journal_entry(tx: Tx, escrow_account_id: str, journal_entry_id: s
 async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
     """Whether an entry of the book says that it reverses this one, whoever booked it."""
     return bool(await list_reversed(tx, [journal_entry_id]))
+
+
+async def read_uncounted(tx: Tx, escrow_account_id: str, accounts: Sequence[LedgerAccount]) -> dict[LedgerAccount, int]:
+    """What stands on each of these ledger accounts that was booked for no investment, on its normal side.
+
+    A release is of investments, and names none.
+    """
+    head, leg, account = journal_entries.c, ledger_entries.c, ledger_accounts.c
+    grows = leg.debit == (account.normal_balance == Direction.DEBIT.value)
+    signed = sa.case((grows, leg.amount_minor), else_=-leg.amount_minor)
+    query = (
+        sa.select(account.kind, account.party_id, bound_sum(sa.func.sum(signed)).label("minor"))
+        .select_from(ledger_accounts)
+        .join(ledger_entries, leg.account_no == account.account_no)
+        .join(journal_entries, sa.and_(head.escrow_no == leg.escrow_no, head.sequence == leg.journal_sequence))
+        .where(
+            *(is_mine(ledger_accounts), account.escrow_account_id == escrow_account_id, ~leg.pending),
+            sa.tuple_(account.kind, account.party_id).in_([(each.kind.value, each.party_id) for each in accounts]),
+            *(head.investment_id.is_(None), head.type != EntryType.RELEASE.value),
+        )
+        .group_by(account.kind, account.party_id)
+    )
+    rows = await tx.execute(query)
+    return {LedgerAccount(LedgerAccountKind(row.kind), row.party_id): int(row.minor) for row in rows}
 
 
 async def list_reversed(tx: Tx, journal_entry_ids: Collection[str]) -> set[str]:
