@@ -12,11 +12,11 @@ from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 
 from services.chassis.calls.auth import Principal
-from tests.support.escrow import Escrow, key, ledger_account, refusal, usd
-from tests.support.escrow_payments import Payment
+from tests.support.escrow import SPONSOR, Escrow, key, ledger_account, refusal, usd
+from tests.support.escrow_payments import Payment, transfer
 from tests.support.peers.orders import release
 
-ADA, BEN, SPONSOR = "inv-001", "inv-002", "sponsor-1"
+ADA, BEN = "inv-001", "inv-002"
 OWED, PAYABLE = f"returns_receivable:{BEN}", f"payable:{BEN}"
 SHORT = "INSUFFICIENT_AVAILABLE_BALANCE"
 
@@ -166,6 +166,29 @@ async def test_what_was_held_or_booked_by_hand_leaves_no_cash_that_a_bank_took(e
     reason, figures = await refusal(escrow.post(account, ("fees", 31), ("cash", -31)))
     assert (figures["available_minor"], figures["requested_minor"]) == ("30", "31")
     await escrow.post(account, ("fees", 30), ("cash", -30))
+
+
+async def test_what_was_transferred_on_before_the_bank_took_it_back_settles_that_by_two_entries_by_hand(escrow):
+    first, second = await escrow.open(), await escrow.open()
+    banks = Custodian(escrow, first), Custodian(escrow, second)
+    deposit = Payment(first, "DEPOSIT", 500, party=SPONSOR)
+    await deposit.happens(escrow, "SETTLED", "COMPLETED")
+    on = transfer(first, second, 400)
+    await on.submit(escrow)
+    await on.happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
+    await banks[0].check(100)
+    await banks[1].check(400)
+    await deposit.happens(escrow, "RETURNED")
+    assert await banks[0].check(-500) == {f"returns_receivable:{SPONSOR}": 400}
+    back = (await transfer(second, first, 400).submit(escrow)).failure
+    assert (back.code, back.metadata["escrow_account_id"]) == ("PARTY_OWES", first)
+    entries = "DISTRIBUTABLE / CASH here, CASH / RETURNS_RECEIVABLE of the party there."
+    assert back.message.endswith(entries)
+    await escrow.post(second, ("distributable", 400), ("cash", -400))
+    await escrow.post(first, ("cash", 400), (f"returns_receivable:{SPONSOR}", -400))
+    assert [await banks[0].check(400), await banks[1].check(-400)] == [{}, {}]
+    for account in (first, second):
+        await escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
 
 
 async def test_an_overdrawn_account_is_kept_open_by_who_owes_and_not_by_its_cash(escrow):

@@ -19,7 +19,7 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.values.refusals import EscrowAccountClosed
 from tests.support.chassis import as_superuser
 from tests.support.escrow import SPONSOR, Escrow, key, refusal, usd
-from tests.support.escrow_payments import Payment
+from tests.support.escrow_payments import Payment, transfer
 from tests.support.forged_entries import forge
 from tests.support.ledger_accounts import ledger_account
 
@@ -31,12 +31,6 @@ UNAPPLIED = f"unapplied:{SPONSOR}"
 async def escrow(escrow_urls: SimpleNamespace) -> AsyncIterator[Escrow]:
     async with Escrow(escrow_urls) as escrow:
         yield escrow
-
-
-def transfer(source: str, to: str, minor: int = 100) -> Payment:
-    payment = Payment(source, "TRANSFER", minor, party=SPONSOR, method="INTERNAL_TRANSFER")
-    payment.transaction.to_escrow_account_id, payment.transaction.presentments = to, 0
-    return payment
 
 
 async def two_accounts(escrow: Escrow) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from services.escrow.domain.types import TYPES
 from services.escrow.subscribers import SUBSCRIPTIONS
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.schedule import compute_return_risk_end
-from tests.support.escrow import Escrow
+from tests.support.escrow import SPONSOR, Escrow
 from tests.support.money import usd
 
 EVENTS = {
@@ -107,3 +107,10 @@ class Payment:
             "BatchBookPayouts", postings_pb.BatchBookPayoutsRequest(items=[item]), escrow.transactions
         )
         return answer.results[0]
+
+
+def transfer(source: str, to: str, minor: int = 100) -> Payment:
+    """Of the sponsor, from one escrow account to another."""
+    payment = Payment(source, "TRANSFER", minor, party=SPONSOR, method="INTERNAL_TRANSFER")
+    payment.transaction.to_escrow_account_id, payment.transaction.presentments = to, 0
+    return payment

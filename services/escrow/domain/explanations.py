@@ -157,7 +157,8 @@ def explain_debts_at_sources(debts: Mapping[str, tuple[str, int]], currency: str
         return []
     owed = tuple((party_id, f"{Money(minor, currency)} in {where}") for party_id, (where, minor) in debts.items())
     who = f"{owed[0][0]} owes {owed[0][1]}" if len(debts) == 1 else f"{len(debts)} of the parties owe money"
-    statement = f"{who}, from where some was transferred, since the bank took it back: no payout goes there before."
+    came = "from where some was transferred, since the bank took it back"
+    statement = f"{who}, {came}: no payout goes there before, and no transfer settles it, but entries by hand do."
     return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed[:_SHORT_MAX]), HOUSE_RULE)]
 
 

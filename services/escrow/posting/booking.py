@@ -35,7 +35,7 @@ from services.chassis.values.refusals import (
 )
 from services.escrow import messages
 from services.escrow.domain import refusals
-from services.escrow.domain.chart import CASH, IN_TRANSIT, LedgerAccount, line_of
+from services.escrow.domain.chart import CASH, DISTRIBUTABLE, IN_TRANSIT, LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
 from services.escrow.posting.checks import Booked, Checks, check_entry, seal_entry, seal_refusal
 from services.escrow.store import journal
@@ -289,6 +289,12 @@ def _build_debt(entry: NewEntry, verdict: Verdict) -> refusals.PartyOwes:
     if where != entry.escrow_account_id:
         came = f"in {where}, from where money was transferred, since the bank took it back"
         message = f"The party owes {owed} {came}: it is paid once that is settled."
+        if any(leg.ledger_account == DISTRIBUTABLE for leg in entry.legs):
+            # A transfer back is a payment to who owes, too. It is no circle: whose this money is, may give it there.
+            message += (
+                " With money of this account that is done by two entries by hand, once the custodian has moved it:"
+                " DISTRIBUTABLE / CASH here, CASH / RETURNS_RECEIVABLE of the party there."
+            )
     elif entry.forbids_debts:
         message = f"{owed} that banks took back is still owed: nothing is released before that is settled."
     else:
