@@ -140,7 +140,7 @@ RIGHTS: Table = {
     "payment_exceptions": both(
         insert=EVERY,
         update=(
-            *("status", "cause", "occurrence_count", "openings", "assignee"),
+            *("status", "cause", "amount_minor", "makers", "occurrence_count", "openings", "assignee"),
             *("resolved_by", "resolved_at", "resolution_note"),
             *("opened_at", "last_seen_at", "updated_at", "version", "seal"),
         ),

@@ -92,7 +92,7 @@ async def test_what_the_bank_rejects_has_failed_once_and_says_why_and_its_number
         failure = (await service.get(each.transaction_id)).failure
         assert failure.message.endswith("“the file was rejected: BATCH OUT OF BALANCE, ACCOUNT …”.")
         assert (await service.events(each.transaction_id)).count("TransactionFailed") == 1
-    [told] = await list_exceptions(service)
+    [told] = await list_exceptions(service, kind=["ACH_FILE_REJECTED"])
     assert (told.kind, told.occurrence_count) == (E.ACH_FILE_REJECTED, 1)
     assert (told.cause, told.severity) == ("The bank says: “BATCH OUT OF BALANCE, ACCOUNT …”", E.HIGH)
     service.clock.set(SETTLED + timedelta(days=1))

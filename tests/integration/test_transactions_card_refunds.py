@@ -30,7 +30,7 @@ from tests.integration.stripe_desk import (
     post,
     read,
 )
-from tests.support.exceptions import count_found
+from tests.support.exceptions import count_found, list_exceptions
 from tests.support.payment_orders import an_order
 from tests.support.transactions import ADMIN, TransactionsHarness, usd
 
@@ -85,6 +85,7 @@ async def test_what_several_cards_paid_goes_back_to_each_in_parts_and_no_more_th
     last = await contribute(service, url, "pm_card_mastercard", **more)
     whole = await give_back(service, first)
     assert (whole.failure.code, whole.failure.metadata["refundable_minor"]) == ("REFUND_IN_PARTS", "4000")
+    assert await list_exceptions(service) == [], "nothing stands still: it only goes in parts"
     parts = [await give_back(service, first, minor) for minor in (40_00, 60_00)]
     assert [each.refunded_transaction_id for each in parts] == [last.transaction_id, first.transaction_id]
     await service.work(hurried=True)

@@ -99,7 +99,7 @@ FORMS = {
     "parties": ["a150dd4259b96e35"],
     "party_persons": ["de2027890822a386"],
     "passed_messages": ["efc6dcf06a40a3eb"],
-    "payment_exceptions": ["90ff3aa0345bdfc0"],
+    "payment_exceptions": ["be73a57d02be341c"],
     "payout_requests": ["253db8a0a55335c3"],
     "payouts": ["4c11871d87c352db"],
     "plaid_items": ["642c17472fe4bd88"],

@@ -37,21 +37,31 @@ FOUND = build_exception("exc_1", K.PAID_TWICE, About(transaction_id="txn_1", amo
     (K.PAYMENT_NOT_OURS, About(provider_payment_id="p1"), About("txn_1", provider_payment_id="p1"), False),
     (K.BANK_ACCOUNT_ALTERED, About("txn_1", "ba_1"), About("txn_2", "ba_1"), True),
     (K.ACH_FILE_FOREIGN, About(file_name="a"), About(file_name="b"), False),
+    (K.PAYOUT_NOT_PAID, About("txn_1", owed_for="all_1"), About("txn_2", owed_for="all_1"), True),
+    (K.PAYOUT_NOT_PAID, About("txn_1", owed_for="all_1"), About("txn_1", owed_for="all_2"), False),
 ])  # fmt: skip
 def test_what_is_the_same_thing_is_said_by_the_kind(kind: K, one: About, other: About, is_same: bool) -> None:
     assert (spell_subject(kind, one) == spell_subject(kind, other)) is is_same
 
 
 def test_found_once_more_it_is_the_same_to_decide_on() -> None:
-    again = build_found_again(FOUND, "two", LATER)
+    again = build_found_again(FOUND, About(), "two", LATER)
     assert (again.occurrence_count, again.last_seen_at, again.opened_at) == (2, LATER, NOW)
     assert again.etag == FOUND.etag
-    assert build_found_again(FOUND, "three", LATER).etag != FOUND.etag
+    assert build_found_again(FOUND, About(), "three", LATER).etag != FOUND.etag
+
+
+def test_found_once_more_it_has_the_amount_of_now_and_who_had_a_part_in_it_before_stays() -> None:
+    first = build_exception("exc_1", K.PAYOUT_NOT_PAID, About(amount=Money(5, "USD"), makers=["bob"]), "why", NOW)
+    again = build_found_again(first, About(amount=Money(7, "USD"), makers=["ann"]), "why", LATER)
+    assert (again.amount, again.makers) == (Money(7, "USD"), ["ann", "bob"])
+    assert again.etag != first.etag, "whoever read five resolves no seven"
+    assert build_found_again(first, About(amount=Money(7, "EUR")), "why", LATER).amount == Money(5, "USD")
 
 
 def test_found_again_after_it_was_resolved_it_is_open_and_nobodys_and_another_thing_to_decide() -> None:
     done = resolve(assign(FOUND, "ann"), "ann", "It is returned.", NOW)
-    again = build_found_again(done, "two", LATER)
+    again = build_found_again(done, About(), "two", LATER)
     assert (again.status, again.assignee, again.openings, again.opened_at) == (S.OPEN, None, 2, LATER)
     assert (again.resolved_by, again.resolved_at, again.resolution_note) == ("ann", NOW, "It is returned.")
     assert again.etag not in {FOUND.etag, done.etag}
@@ -76,7 +86,7 @@ def test_what_is_resolved_is_neither_taken_nor_resolved() -> None:
 def test_a_cause_is_as_long_as_a_person_reads() -> None:
     about = About(transaction_id="txn_1")
     assert len(build_exception("exc_1", K.PAID_TWICE, about, "x" * 9_999, NOW).cause) == 500
-    assert len(build_found_again(FOUND, "x" * 9_999, NOW).cause) == 500
+    assert len(build_found_again(FOUND, About(), "x" * 9_999, NOW).cause) == 500
 
 
 @pytest.mark.parametrize("name", ["*", "two words", "a.b"])

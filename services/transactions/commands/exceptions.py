@@ -1,8 +1,9 @@
 """What a person has to look at: reported by whoever finds it, taken and resolved by persons.
 
-`report` is the only way to say so. It tells the operators (a log line named as the kind, and a metric), and keeps the
-exception for those who work on money, in the transaction of the fact where there is one. The table of kinds is in
-domain/exception_kinds.py; docs/exceptions.md says what a new one takes.
+`report` is the way to say so; a payout that ends unpaid says so with its move (store/unpaid_payouts.py). Either tells
+the operators (a log line named as the kind, and a metric), and keeps the exception for those who work on money, in the
+transaction of the fact where there is one (store/reports.py). The table of kinds is in domain/exception_kinds.py;
+docs/exceptions.md says what a new one takes.
 
 What belongs to no organization, a payment that nobody ordered or a file of the bank that nobody can read, is kept for
 the operator's organization (`OPERATOR_ORG_ID`), and for no other: to whom it belongs is just what is not known, and to
@@ -16,14 +17,12 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from prometheus_client import Counter
 from realco.transactions.v1 import exceptions_pb2 as pb
 
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
-from services.chassis.process.telemetry import log
 from services.chassis.values.etags import check_etag
 from services.chassis.values.second_person import check_beneficiary
 from services.chassis.values.session import Identity
@@ -32,19 +31,17 @@ from services.transactions.commands.beneficiaries import list_beneficiaries
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain import exceptions as rules
 from services.transactions.domain.exceptions import (
-    KINDS,
     About,
     ExceptionKind,
     PaymentException,
-    Severity,
 )
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import exceptions as store
+from services.transactions.store import reports
+from services.transactions.store.reports import EXCEPTIONS_FOUND as EXCEPTIONS_FOUND
+from services.transactions.store.reports import tell
+from services.transactions.store.reports import was_seen_since as was_seen_since
 from services.transactions.store.transactions import find_transaction
-
-EXCEPTIONS_FOUND = Counter(
-    "realco_payment_exceptions_total", "What a person has to look at, each time that it is found.", ["kind"]
-)
 
 
 async def report(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: datetime, **more: object) -> None:
@@ -54,33 +51,12 @@ async def report(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: dat
         cause: In words, without personal data or account numbers.
         more: What else the log says.
     """
-    _tell(kind, about, cause, **more)
-    subject = rules.spell_subject(kind, about)
-    await store.lock_subject(tx, kind, subject)
-    before, exception_id = await store.lock_reported(tx, kind, subject)
-    if before is None:
-        await store.insert_exception(tx, rules.build_exception(exception_id, kind, about, cause, now), ACTOR)
-    else:
-        again = rules.build_found_again(before, cause, now)
-        await store.save_exception(tx, before, again, now, note=again.cause, actor=ACTOR)
+    await reports.save_found(tx, kind, about, cause, now, actor=ACTOR, **more)
 
 
 async def note_cause(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: datetime) -> None:
     """Says of an open exception how it stands by now, where that is no reason to open one, or to open it again."""
-    subject = rules.spell_subject(kind, about)
-    await store.lock_subject(tx, kind, subject)
-    before, _ = await store.lock_reported(tx, kind, subject)
-    after = None if before is None else rules.build_with_cause(before, cause)
-    if before is not None and after is not None and after != before:
-        await store.save_exception(tx, before, after, now, actor=ACTOR)
-
-
-async def was_seen_since(tx: Tx, kind: ExceptionKind, about: About, at: datetime) -> bool:
-    """Whether such an exception was found then or later; nobody else finds it until this transaction ends."""
-    subject = rules.spell_subject(kind, about)
-    await store.lock_subject(tx, kind, subject)
-    found, _ = await store.lock_reported(tx, kind, subject)
-    return found is not None and found.last_seen_at >= at
+    await reports.save_cause(tx, kind, about, cause, now, actor=ACTOR)
 
 
 def describe_transaction(row: Transaction, payment_id: str | None = None) -> About:
@@ -107,24 +83,11 @@ async def report_apart(
     """
     owner = org_id or dependencies.operator_org_id
     if not owner:
-        _tell(kind, about, cause, **more)
+        tell(kind, about, cause, **more)
         return
     with acting_as(service_principal(NAME, owner)):
         async with dependencies.database.begin() as tx:
             await report(tx, kind, about, cause, dependencies.clock.now(), **more)
-
-
-def _tell(kind: ExceptionKind, about: About, cause: str, **more: object) -> None:
-    EXCEPTIONS_FOUND.labels(kind.value).inc()
-    said = {
-        "transaction_id": about.transaction_id,
-        "bank_account_id": about.bank_account_id,
-        "provider": about.provider,
-        "payment_id": about.provider_payment_id,
-        "file": about.file_name,
-    }
-    say = log.error if KINDS[kind].severity is Severity.HIGH else log.warning
-    say(kind.value.lower(), **{name: value for name, value in said.items() if value}, cause=cause, **more)
 
 
 async def assign_payment_exception(

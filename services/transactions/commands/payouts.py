@@ -26,11 +26,13 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
+from services.chassis.values.money import Money
 from services.chassis.values.refusals import IdempotencyKeyReused
 from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
 from services.transactions.commands.bank_accounts import block_altered_account
+from services.transactions.commands.exceptions import report
 from services.transactions.commands.refund_reasons import (
     RefundFacts,
     join_reasons,
@@ -39,6 +41,7 @@ from services.transactions.commands.refund_reasons import (
 )
 from services.transactions.domain.bank_accounts import BankAccount, check_usable, list_payee_makers
 from services.transactions.domain.decisions import check_carries
+from services.transactions.domain.exceptions import About, ExceptionKind, spell_subject
 from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refunds import (
     choose_refund_account,
@@ -47,8 +50,10 @@ from services.transactions.domain.refunds import (
     list_card_payments,
 )
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
+from services.transactions.domain.returns import spell_failure
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES, TransactionType
+from services.transactions.domain.unpaid_payouts import build_owed, is_refused_for_good, spell_owed
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
@@ -166,6 +171,7 @@ async def batch_create_payouts(
     ]
     if rows:
         await moves.insert_transactions(tx, rows, due_ms=0, actor=principal.person, now=now)
+    await _report_refused(tx, [plan for plan in plans if plan.item.idempotency_key in claimed], orders, now)
     # Those that another request took meanwhile are known by now as well.
     known = await payout_requests.list_payout_requests(tx, keys)
     ids = [row.transaction_id for row in known.values() if row.transaction_id is not None]
@@ -251,6 +257,33 @@ def _find_refusal(item: Item, rail: Rail, account_id: str | None, account: BankA
     except DomainError as refusal:
         return refusal
     return None
+
+
+async def _report_refused(tx: Tx, plans: Sequence[_Plan], orders: Mapping[str, PayoutOrder], now: datetime) -> None:
+    """What never becomes a transaction is owed all the same, and nothing pays it by itself."""
+    found = []
+    for plan in plans:
+        if plan.failure is not None and is_refused_for_good(plan.failure):
+            about = _describe_refused(plan, orders[plan.item.idempotency_key])
+            found.append((about, spell_owed(_type_of(plan.item), about, spell_failure(plan.failure))))
+    for about, cause in sorted(found, key=lambda each: spell_subject(ExceptionKind.PAYOUT_NOT_PAID, each[0])):
+        await report(tx, ExceptionKind.PAYOUT_NOT_PAID, about, cause, now)
+
+
+def _describe_refused(plan: _Plan, order: PayoutOrder) -> About:
+    item = plan.item
+    return build_owed(
+        _type_of(item),
+        Money.from_proto(item.amount),
+        escrow_account_id=item.escrow_account_id,
+        party_id=item.party_id,
+        investment_id=item.investment_id or None,
+        distribution_id=item.distribution_id or None,
+        allocation_id=item.allocation_id or None,
+        order_id=item.idempotency_key,
+        bank_account_id=None if plan.account is None else plan.account.bank_account_id,
+        makers={order.ordered_by, *order.makers_and_checkers},
+    )
 
 
 def _build_request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any]:

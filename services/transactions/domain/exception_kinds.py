@@ -5,7 +5,7 @@ docs/exceptions.md has the same table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -39,6 +39,7 @@ class ExceptionKind(StrEnum):
     SWEEP_NOT_EXPLAINED = "SWEEP_NOT_EXPLAINED"
     SWEEP_FAILED = "SWEEP_FAILED"
     SWEEP_REDIRECTED = "SWEEP_REDIRECTED"
+    PAYOUT_NOT_PAID = "PAYOUT_NOT_PAID"
 
 
 class Severity(StrEnum):
@@ -49,7 +50,12 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What an exception is about, as far as that is known."""
+    """What an exception is about, as far as that is known.
+
+    Args:
+        owed_for: Of money that is owed, for what: several transactions in turn may pay it, or none.
+        makers: Who had a part in it, beside who had one in its transaction and its bank account.
+    """
 
     transaction_id: str | None = None
     bank_account_id: str | None = None
@@ -57,6 +63,13 @@ class About:
     provider_payment_id: str | None = None
     file_name: str | None = None
     amount: Money | None = None
+    escrow_account_id: str | None = None
+    party_id: str | None = None
+    investment_id: str | None = None
+    distribution_id: str | None = None
+    allocation_id: str | None = None
+    owed_for: str | None = None
+    makers: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +78,15 @@ class Description:
 
     Args:
         one_for_each: The fields of `About` that tell one exception of the kind from another.
+        doubts_money: Whether money may be missing that the book has. Where it only does not leave, whoever pays from
+            the escrow account has nothing to fear, and what is paid after all would wait for a person because of it.
     """
 
     severity: Severity
     one_for_each: tuple[str, ...]
     meaning: str
     remedy: str
+    doubts_money: bool = True
 
 
 _PAYMENT, _FILE = ("transaction_id", "provider_payment_id"), ("file_name",)
@@ -266,5 +282,18 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         "What a provider moves goes to another bank account, or comes from another one, than the sweep before it.",
         "Ask at once who of yours changed it at the provider, and compare the account there with the custodian's. If"
         " nobody did, have the provider stop its sweeps, and find out who signs in there.",
+    ),
+    ExceptionKind.PAYOUT_NOT_PAID: Description(
+        Severity.MEDIUM,
+        ("escrow_account_id", "owed_for"),
+        "Money that is to be paid stands still: nobody approved it, the book had too little, a bank or provider refused"
+        " it or sent it back, or its payee has no bank account that may be paid. Nothing pays it by itself. `cause`"
+        " says to whom, how much, for what and why.",
+        "Where another exception is open about the same transaction or the file that it was in, settle that one first:"
+        " the money may have left."
+        " Then remove the cause, and have it sent again as `cause` says. It says so by itself when it is ordered anew,"
+        " and when it has arrived; then resolve it. If nothing is owed any more (set off, taken back by its bank, or"
+        " not wanted), resolve it, too.",
+        doubts_money=False,
     ),
 }

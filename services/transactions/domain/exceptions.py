@@ -7,6 +7,7 @@ one each time would hide that it was resolved in vain.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -41,6 +42,8 @@ class PaymentException:
     """
     Args:
         subject: What tells it from others of its kind: the values of `one_for_each`.
+        transaction_id: With which it was found first; what is found later stands in `cause`.
+        makers: Who had a part in it each time that it was found.
         openings: How often it was opened.
     """
 
@@ -56,6 +59,12 @@ class PaymentException:
     file_name: str | None = None
     amount_minor: int | None = None
     currency: str | None = None
+    escrow_account_id: str | None = None
+    party_id: str | None = None
+    investment_id: str | None = None
+    distribution_id: str | None = None
+    allocation_id: str | None = None
+    makers: Collection[str] = ()
     occurrence_count: int = 1
     openings: int = 1
     assignee: str | None = None
@@ -75,7 +84,8 @@ class PaymentException:
     @property
     def etag(self) -> str:
         """Of what a person decides on: that it is found once more is no other thing to decide."""
-        return digest_of(self.payment_exception_id, self.status, self.openings, self.assignee, self.cause)
+        said = (self.status, self.openings, self.assignee, self.cause, self.amount_minor)
+        return digest_of(self.payment_exception_id, *said)
 
     @property
     def amount(self) -> Money | None:
@@ -92,9 +102,7 @@ def build_exception(
     exception_id: str, kind: ExceptionKind, about: About, cause: str, now: datetime
 ) -> PaymentException:
     """One that was found for the first time."""
-    amount = about.amount
-    if amount is not None and abs(amount.amount_minor) > _AMOUNT_MAX:
-        amount = None  # whatever a provider says, it is no amount, and keeps nothing from being told
+    amount = _read_amount(about)
     return PaymentException(
         payment_exception_id=exception_id,
         kind=kind,
@@ -107,6 +115,12 @@ def build_exception(
         file_name=about.file_name,
         amount_minor=None if amount is None else amount.amount_minor,
         currency=None if amount is None else amount.currency,
+        escrow_account_id=about.escrow_account_id,
+        party_id=about.party_id,
+        investment_id=about.investment_id,
+        distribution_id=about.distribution_id,
+        allocation_id=about.allocation_id,
+        makers=sorted(about.makers),
         created_at=now,
         opened_at=now,
         last_seen_at=now,
@@ -114,9 +128,24 @@ def build_exception(
     )
 
 
-def build_found_again(found: PaymentException, cause: str, now: datetime) -> PaymentException:
-    """Found once more. One that was resolved is open again, and nobody's."""
-    again = replace(found, cause=cause[:_CAUSE_MAX], occurrence_count=found.occurrence_count + 1, last_seen_at=now)
+def _read_amount(about: About) -> Money | None:
+    """Whatever a provider says: what is no amount keeps nothing from being told."""
+    amount = about.amount
+    return None if amount is None or abs(amount.amount_minor) > _AMOUNT_MAX else amount
+
+
+def build_found_again(found: PaymentException, about: About, cause: str, now: datetime) -> PaymentException:
+    """Found once more, with the amount that it has by now. One that was resolved is open again, and nobody's."""
+    again = replace(
+        found,
+        cause=cause[:_CAUSE_MAX],
+        makers=sorted({*found.makers, *about.makers}),
+        occurrence_count=found.occurrence_count + 1,
+        last_seen_at=now,
+    )
+    amount = _read_amount(about)
+    if amount is not None and amount.currency == found.currency:
+        again = replace(again, amount_minor=amount.amount_minor)
     if found.status is S.OPEN:
         return again
     return replace(again, status=S.OPEN, openings=found.openings + 1, opened_at=now, assignee=None)

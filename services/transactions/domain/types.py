@@ -45,6 +45,7 @@ class TransactionType:
         is_transfer: Whether it goes to another escrow account, and so names it; there it is put on the same kind.
         gives_back: Whether it gives a contribution back, and so goes to the account that the money came from, unless a
             second person agrees.
+        is_of_closing: Whether it pays what a closing brought its issuer, which is owed once an escrow account.
         approval_reason: Why a second person approves each of them; none where only some need one.
     """
 
@@ -58,6 +59,7 @@ class TransactionType:
     is_for_investment: bool = False
     is_transfer: bool = False
     gives_back: bool = False
+    is_of_closing: bool = False
     approval_reason: str | None = None
 
     @property
@@ -104,7 +106,11 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
             ),
             TransactionType("DISTRIBUTION", "Distribution", source="PAYABLE"),
             TransactionType(
-                "ESCROW_WITHDRAWAL", "Proceeds of an offering", source="ISSUER_PROCEEDS", approval_reason=PROCEEDS
+                "ESCROW_WITHDRAWAL",
+                "Proceeds of an offering",
+                source="ISSUER_PROCEEDS",
+                is_of_closing=True,
+                approval_reason=PROCEEDS,
             ),
             TransactionType("REFUND", "Refund of a contribution", source="SUBSCRIPTION", gives_back=True),
             _order_of_staff("WITHDRAWAL", "Cash taken back by the issuer", source="DISTRIBUTABLE", is_for_sponsor=True),

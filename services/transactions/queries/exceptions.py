@@ -42,9 +42,12 @@ async def list_payment_exceptions(
         *one_of(_x.status, [statuses.Name(each) for each in request.status]),
         *one_of(_x.assignee, request.assignee),
         *one_of(_x.transaction_id, request.transaction_id),
+        *one_of(_x.party_id, request.party_id),
     )
     if request.escrow_account_id:
-        statement = statement.where(is_of_accounts(request.escrow_account_id))
+        statement = statement.where(
+            sa.or_(is_of_accounts(request.escrow_account_id), _x.escrow_account_id.in_(request.escrow_account_id))
+        )
     if request.HasField("unassigned"):
         statement = statement.where(_x.assignee.is_(None) if request.unassigned else _x.assignee.is_not(None))
     page = await read_list(tx, request, statement, _x.created_at, _x.payment_exception_id)

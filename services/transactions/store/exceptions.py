@@ -43,7 +43,7 @@ from services.transactions.tables.transactions import transactions
 _c = payment_exceptions.c
 # So many are read where money is about to leave: more than an organization ever has.
 _GRAVE_MAX = 5_000
-_GRAVE = sorted(kind.value for kind, each in KINDS.items() if each.severity is not Severity.LOW)
+_GRAVE = sorted(kind.value for kind, each in KINDS.items() if each.severity is not Severity.LOW and each.doubts_money)
 _EVENTS = {
     ExceptionStatus.OPEN: events.PaymentExceptionOpened,
     ExceptionStatus.RESOLVED: events.PaymentExceptionResolved,
@@ -51,7 +51,7 @@ _EVENTS = {
 
 
 def _read_exception(row: Row) -> PaymentException:
-    found = read_fields(PaymentException, row, status=ExceptionStatus(row.status))
+    found = read_fields(PaymentException, row, status=ExceptionStatus(row.status), makers=tuple(row.makers))
     return replace(found, kind=ExceptionKind(row.kind))
 
 
@@ -59,7 +59,9 @@ EXCEPTIONS = Aggregate(
     payment_exceptions,
     "payment_exception_id",
     _read_exception,
-    lambda found: list_columns(payment_exceptions, found, kind=found.kind.value, status=found.status.value),
+    lambda found: list_columns(
+        payment_exceptions, found, kind=found.kind.value, status=found.status.value, makers=list(found.makers)
+    ),
     EXCEPTION_MOVES,
 )
 
@@ -85,7 +87,7 @@ async def read_involved(tx: Tx, found: PaymentException) -> Involved:
 
     A bank account that somebody altered in the database names nobody: an exception may be about just that.
     """
-    makers, party_ids = set[str](), set[str]()
+    makers, party_ids = set(found.makers), {found.party_id} if found.party_id else set[str]()
     for row in await list_parts(tx, found.transaction_id, find_file_id(found.file_name or "") or None):
         makers.update({row.created_by, *row.makers_and_checkers})
         party_ids.add(row.party_id)
@@ -128,7 +130,7 @@ async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[Paym
 
 
 async def list_exceptions_of(tx: Tx, escrow_account_id: str) -> Exceptions:
-    """Those of an escrow account's payments that are more than LOW."""
+    """Those of an escrow account's payments that are more than LOW, and put its money in doubt."""
     return await _list_grave(tx, is_of_accounts([escrow_account_id]))
 
 
@@ -146,7 +148,9 @@ async def list_exceptions_of_nobody(tx: Tx) -> Exceptions:
 
 
 async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset[str]:
-    """The transactions about which one that is more than LOW is open, or one person alone has said that it is not."""
+    """The transactions about which one that is more than LOW, and puts money in doubt, is open, or one person alone has
+    said that it is not.
+    """
     query = sa.select(_c.transaction_id.distinct()).where(
         is_mine(payment_exceptions), _c.transaction_id.in_(transaction_ids), _c.kind.in_(_GRAVE)
     )

@@ -34,6 +34,7 @@ from services.transactions.domain.states import MOVES, Status
 from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
 from services.transactions.store.provider_payments import save_ends
 from services.transactions.store.transactions import build_from_columns
+from services.transactions.store.unpaid_payouts import follow_payouts
 from services.transactions.tables import transaction_history, transactions
 
 _c = transactions.c
@@ -132,6 +133,7 @@ async def insert_transactions(
     await _write(tx, _build_insert, _GIVEN_OF_NEW, written, line_note=None, line_actor=actor)
     created = [build_from_columns(row) for row in born]
     await _tell(tx, [(None, row) for row in created], actor=actor, now=now)
+    await follow_payouts(tx, [(None, row) for row in created], actor=actor, now=now)
     return created
 
 
@@ -171,6 +173,7 @@ async def save_steps(tx: Tx, rows: Sequence[Transaction], *steps: Step, actor: s
             told += zip(before, moved, strict=True)
     if told:
         await _tell(tx, told, actor=actor, now=now)
+        await follow_payouts(tx, told, actor=actor, now=now)
     return moved
 
 

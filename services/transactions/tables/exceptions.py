@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.columns import seal, text, time
 from services.chassis.data.constraints import one_of
@@ -27,6 +28,12 @@ payment_exceptions = sa.Table(
     text("file_name", null=True),
     sa.Column("amount_minor", sa.BigInteger),
     sa.Column("currency", sa.CHAR(3)),
+    text("escrow_account_id", null=True),
+    text("party_id", null=True),
+    text("investment_id", null=True),
+    text("distribution_id", null=True),
+    text("allocation_id", null=True),
+    sa.Column("makers", pg.ARRAY(sa.Text), nullable=False, server_default="{}"),  # each time that it was found
     sa.Column("occurrence_count", sa.BigInteger, nullable=False),
     sa.Column("openings", sa.BigInteger, nullable=False),
     text("assignee", null=True),
@@ -49,6 +56,10 @@ payment_exceptions = sa.Table(
     ),
     sa.Index("payment_exceptions_newest", "org_id", "created_at", "payment_exception_id"),
     sa.Index("payment_exceptions_transaction", "org_id", "transaction_id", "created_at", "payment_exception_id"),
+    sa.Index("payment_exceptions_escrow_account", "org_id", "escrow_account_id", "created_at", "payment_exception_id"),
+    sa.Index("payment_exceptions_party", "org_id", "party_id", "created_at", "payment_exception_id"),
+    # What is open about something, each time that money moves which might have been waited for.
+    sa.Index("payment_exceptions_subject", "org_id", "kind", "subject", postgresql_where=sa.text("status = 'OPEN'")),
     sa.Index(
         "payment_exceptions_open",
         "org_id",

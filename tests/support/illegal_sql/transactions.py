@@ -104,7 +104,8 @@ FIXED = {
     "received_webhooks": "provider provider_event_id event_type provider_reference created_at proof_digest",
     "webhooks": "provider provider_event_id transaction_id created_at",
     "payment_exceptions": "org_id payment_exception_id kind subject transaction_id bank_account_id provider"
-    " provider_payment_id file_name amount_minor currency created_at",
+    " provider_payment_id file_name currency escrow_account_id party_id investment_id distribution_id allocation_id"
+    " created_at",
     "payment_exception_history": "to_status note actor occurred_at",
     "provider_sweeps": "feed provider_sweep_id",
     "sweeps": "org_id sweep_id provider provider_sweep_id currency made_at created_at",

@@ -970,6 +970,12 @@ def _create_exceptions() -> None:
         sa.Column("file_name", sa.Text(), nullable=True),
         sa.Column("amount_minor", sa.BigInteger(), nullable=True),
         sa.Column("currency", sa.CHAR(length=3), nullable=True),
+        sa.Column("escrow_account_id", sa.Text(), nullable=True),
+        sa.Column("party_id", sa.Text(), nullable=True),
+        sa.Column("investment_id", sa.Text(), nullable=True),
+        sa.Column("distribution_id", sa.Text(), nullable=True),
+        sa.Column("allocation_id", sa.Text(), nullable=True),
+        sa.Column("makers", pg.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("occurrence_count", sa.BigInteger(), nullable=False),
         sa.Column("openings", sa.BigInteger(), nullable=False),
         sa.Column("assignee", sa.Text(), nullable=True),
@@ -989,7 +995,7 @@ def _create_exceptions() -> None:
             " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE', 'ACH_FILE_REJECTED',"
             " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID',"
             " 'CARD_DISPUTED', 'ACH_FILE_NOT_APPLIED', 'PAYOUT_NOT_REVERSED',"
-            " 'SWEEP_NOT_EXPLAINED', 'SWEEP_FAILED', 'SWEEP_REDIRECTED')",
+            " 'SWEEP_NOT_EXPLAINED', 'SWEEP_FAILED', 'SWEEP_REDIRECTED', 'PAYOUT_NOT_PAID')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),
@@ -1007,6 +1013,14 @@ def _create_exceptions() -> None:
         "payment_exceptions_transaction",
         "payment_exceptions",
         ["org_id", "transaction_id", "created_at", "payment_exception_id"],
+    )
+    for name in ("escrow_account", "party"):
+        op.create_index(f"payment_exceptions_{name}", "payment_exceptions", ["org_id", f"{name}_id", *newest[1:]])
+    op.create_index(
+        "payment_exceptions_subject",
+        "payment_exceptions",
+        ["org_id", "kind", "subject"],
+        postgresql_where=sa.text("status = 'OPEN'"),
     )
     op.create_index(
         "payment_exceptions_open", "payment_exceptions", newest, postgresql_where=sa.text("status = 'OPEN'")
