@@ -131,8 +131,7 @@ def model(run: DemoRun) -> ReadModel:
 
 
 def test_every_kind_of_resource_is_told_of(model: ReadModel) -> None:
-    # Nothing of the story is for a person to judge: tests/e2e/test_exceptions.py has such a one.
-    assert {kind for kind, _ in model.state} == IDS.keys() - {"PaymentException"} | {"Persons"}
+    assert {kind for kind, _ in model.state} == IDS.keys() | {"Persons"}
 
 
 def test_numbers_have_no_gaps_one_incarnation_speaks_and_nothing_personal_is_said(model: ReadModel) -> None:
