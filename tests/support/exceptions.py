@@ -8,8 +8,9 @@ from realco.transactions.v1 import exceptions_pb2 as pb
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.ids import new_id
-from services.transactions.commands.exceptions import EXCEPTIONS_FOUND, report_apart
+from services.transactions.commands.exceptions import report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.store.reports import EXCEPTIONS_FOUND
 from tests.support.transactions import ADMIN, ORG, TransactionsHarness
 
 

@@ -38,9 +38,7 @@ from services.transactions.domain.exceptions import (
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import exceptions as store
 from services.transactions.store import reports
-from services.transactions.store.reports import EXCEPTIONS_FOUND as EXCEPTIONS_FOUND
 from services.transactions.store.reports import tell
-from services.transactions.store.reports import was_seen_since as was_seen_since
 from services.transactions.store.transactions import find_transaction
 
 

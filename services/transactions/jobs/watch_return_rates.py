@@ -10,11 +10,12 @@ from prometheus_client import Gauge
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
-from services.transactions.commands.exceptions import report, was_seen_since
+from services.transactions.commands.exceptions import report
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.exceptions import About
 from services.transactions.domain.return_rates import WINDOW, RateKind, ReturnRates
 from services.transactions.store import return_rates as store
+from services.transactions.store.reports import was_seen_since
 
 RETURN_RATE_RATIO = Gauge(
     "realco_ach_return_rate_ratio", "Which part of the debits of 60 days came back, where most did.", ["kind"]
