@@ -161,9 +161,9 @@ class _Details:
         asked, destination = await _ask_about_closing(self._dependencies, request)
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
-            found = await gates.list_gates(tx, offering, asked, now)
-            released = sum_releases(await gates.list_live(tx, offering.offering_id))
             held = await list_investments_of(tx, offering.offering_id)
+            found = await gates.list_gates(tx, offering, held, asked, now)
+            released = sum_releases(gates.choose_live(held))
             funded = build_funded_precondition(filter(is_released, held))
         preview = await self._previews.preview_movement(
             offering, Movement.CLOSE_OFFERING, released, offering.deadline_at

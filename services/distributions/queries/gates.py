@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -47,7 +47,7 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
     """
     async with database.begin() as tx:
         offering = await require_offering(tx, offering_id)
-        live = await list_live(tx, offering_id)
+        live = choose_live(await list_investments_of(tx, offering_id))
     investors = sorted({each.party_id for each in live})
     account = await peers.escrow.get_escrow_account(offering.escrow_account_id)
     status = balanced = None
@@ -102,14 +102,20 @@ async def get_closing_gates(
 ) -> pb.ClosingGates:
     """`peer_facts` were read before the transaction."""
     offering = await require_offering(tx, request.offering_id)
-    found = await list_gates(tx, offering, peer_facts, now)
-    left_out = explain_left_out(await list_investments_of(tx, offering.offering_id))
-    return to_closing_gates(offering.offering_id, found, left_out)
+    held = await list_investments_of(tx, offering.offering_id)
+    found = await list_gates(tx, offering, held, peer_facts, now)
+    return to_closing_gates(offering.offering_id, found, explain_left_out(held))
 
 
-async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: datetime) -> tuple[closing.Gate, ...]:
+async def list_gates(
+    tx: Tx, offering: Offering, held: Iterable[Investment], peer_facts: PeerFacts, now: datetime
+) -> tuple[closing.Gate, ...]:
+    """
+    Args:
+        held: All investments of the offering.
+    """
     early = offering.early_close_noticed_on
-    live = await list_live(tx, offering.offering_id)
+    live = choose_live(held)
     counted = await find_counted(tx, offering.escrow_account_id)
     facts = closing.ClosingFacts(
         exemption=offering.exemption,
@@ -133,13 +139,9 @@ async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: dat
     return closing.build_gates(facts, now)
 
 
-async def list_live(tx: Tx, offering_id: str) -> list[Investment]:
+def choose_live(held: Iterable[Investment]) -> list[Investment]:
     """The investments a closing is about: with money in, and not on their way back."""
-    return [
-        investment
-        for investment in await list_investments_of(tx, offering_id)
-        if investment.is_live and investment.funded_minor > 0
-    ]
+    return [investment for investment in held if investment.is_live and investment.funded_minor > 0]
 
 
 def _to_subscription(investment: Investment, peer_facts: PeerFacts) -> closing.SubscriptionFacts:

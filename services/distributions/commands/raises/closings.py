@@ -21,7 +21,7 @@ from services.distributions.domain.states import OfferingStatus
 from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.counted_journals import check_counted
-from services.distributions.store.investments import lock_investments_of, save_investments
+from services.distributions.store.investments import list_investments_of, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.sagas import insert_saga
 
@@ -38,7 +38,8 @@ async def close_offering(
     to = request.proceeds_bank_account_id or None
     destination.check(to, offering.sponsor_party_id, field="proceeds_bank_account_id")
     await cancel_closings(tx, offering.offering_id, now)
-    check_gates(await list_gates(tx, offering, peer_facts, now))
+    held = await list_investments_of(tx, offering.offering_id)
+    check_gates(await list_gates(tx, offering, held, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
     named = name_proceeds_account(offering, to, current_principal().person)
     mandate = mandate_of_caller().join(named.makers)
