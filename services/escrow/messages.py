@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import events_pb2 as events_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
@@ -23,6 +24,7 @@ from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.holds import Hold, explain_hold
 from services.escrow.domain.journal import AMOUNT_MINOR_MAX, EntryType, Layer, NewEntry, is_by_hand
+from services.escrow.domain.shortfalls import Shortfall
 from services.escrow.store.journal import Verdict
 
 
@@ -189,6 +191,19 @@ def to_ledger_account_balance(row: Any, currency: str) -> journal_pb.LedgerAccou
         pending=amount(row.pending),
         held=amount(row.held),
         available=amount(row.posted - row.held),
+    )
+
+
+def to_shortfall_changed(shortfall: Shortfall, currency: str) -> events_pb.ShortfallChanged:
+    entry = shortfall.entry
+    return events_pb.ShortfallChanged(
+        escrow_account_id=entry.escrow_account_id,
+        ledger_account=to_ledger_account(*shortfall.ledger_account),
+        amount=to_money(Money(shortfall.missing_minor, currency)),
+        previous_amount=to_money(Money(shortfall.previous_minor, currency)),
+        journal_entry_id=entry.journal_entry_id,
+        transaction_id=entry.transaction_id,
+        investment_id=entry.investment_id,
     )
 
 

@@ -1,11 +1,16 @@
-"""Events in: which parties there are, and who acts for them. Money moves on a request or on what a provider answers."""
+"""Events in: which parties there are, who acts for them, and what is missing in the book.
+
+Money moves on a request, or on what a provider answers.
+"""
 
 from __future__ import annotations
 
 from realco.compliance.v1 import events_pb2 as compliance_events
+from realco.escrow.v1 import events_pb2 as escrow_events
 
 from services.chassis.events.handling import Subscription
 from services.chassis.events.persons import record_persons_of
+from services.transactions.commands.shortfalls import record_shortfall
 
 SUBSCRIPTIONS: tuple[Subscription, ...] = (
     Subscription(
@@ -16,5 +21,10 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
             compliance_events.PartyPersonRemoved: record_persons_of,
         },
         is_about_money=False,
+    ),
+    Subscription(
+        "transactions-on-escrow",
+        {escrow_events.ShortfallChanged: record_shortfall},
+        is_about_money=False,  # the book has it; who is called for it may be nobody
     ),
 )

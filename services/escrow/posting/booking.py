@@ -37,6 +37,7 @@ from services.escrow import messages
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import CASH, DISTRIBUTABLE, IN_TRANSIT, LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
+from services.escrow.domain.shortfalls import list_changed_shortfalls
 from services.escrow.posting.checks import Booked, Checks, check_entry, seal_entry, seal_refusal
 from services.escrow.store import journal
 from services.escrow.store.holds import check_all_open_holds, check_open_holds
@@ -100,7 +101,7 @@ async def book(
     """
     checks = checks or Checks(seals)
     outcomes: dict[int, Outcome] = {}
-    posted: list[tuple[NewEntry, pb.JournalEntry]] = []
+    posted: list[_Posted] = []
     booked: Booked = {}
     refused: list[_Refused] = []
     if entries:
@@ -110,7 +111,7 @@ async def book(
                 number = next(numbers)
                 if verdict.outcome == "posted":
                     message = messages.to_journal_entry(entry, verdict)
-                    posted.append((entry, message))
+                    posted.append(_Posted(entry, verdict, message))
                     place = entry.org_id, entry.escrow_account_id
                     first, _ = booked.get(place, (verdict.sequence, 0))
                     booked[place] = first, verdict.sequence
@@ -121,7 +122,7 @@ async def book(
     await _check_balances(connection, checks, seals, refused, booked)
     await _look_at_entries(connection, seals, refused, outcomes)
     if posted:
-        leaving = {(entry.org_id, entry.escrow_account_id) for entry, _ in posted if entry.asks_for_seals}
+        leaving = {(entry.org_id, entry.escrow_account_id) for entry, _, _ in posted if entry.asks_for_seals}
         await checks.check_before(connection, booked, leaving)
         await tell(list(_build_events(posted)))
     return [outcomes[number] for number in range(len(entries))], booked
@@ -135,6 +136,12 @@ async def lock_accounts(connection: Connection, entries: Sequence[NewEntry]) -> 
     places = {(entry.org_id, entry.escrow_account_id) for entry in entries} if len(entries) > _AT_ONCE else ()
     if len(places) > 1:
         await journal.lock_accounts(connection, sorted(places))
+
+
+class _Posted(NamedTuple):
+    entry: NewEntry
+    verdict: Verdict
+    message: pb.JournalEntry
 
 
 class _Refused(NamedTuple):
@@ -318,15 +325,16 @@ def _name_taking_leg(entry: NewEntry, short: LedgerAccount) -> dict[str, str]:
     return {f"{entry.legs_path}[{number}].amount.amount_minor": "is more than its ledger account has available"}
 
 
-def _build_events(
-    posted: Sequence[tuple[NewEntry, pb.JournalEntry]],
-) -> Iterator[tuple[events.JournalEntriesPosted, str]]:
-    """The event of each escrow account, with its actor."""
-    by_account: dict[str, list[tuple[NewEntry, pb.JournalEntry]]] = {}
-    for entry, message in posted:
-        by_account.setdefault(entry.escrow_account_id, []).append((entry, message))
+def _build_events(posted: Sequence[_Posted]) -> Iterator[tuple[Message, str]]:
+    """The events of each escrow account, with their actor."""
+    by_account: dict[str, list[_Posted]] = {}
+    for each in posted:
+        by_account.setdefault(each.entry.escrow_account_id, []).append(each)
     for escrow_account_id, booked in by_account.items():
-        actors = {entry.created_by for entry, _ in booked}
+        actors = {each.entry.created_by for each in booked}
         actor = actors.pop() if len(actors) == 1 else "service:escrow"
-        entries = [message for _, message in booked]
+        entries = [each.message for each in booked]
         yield events.JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=entries), actor
+        balances = ((each.entry, [after for _, after in each.verdict.legs]) for each in booked)
+        for shortfall in list_changed_shortfalls(balances):
+            yield messages.to_shortfall_changed(shortfall, booked[0].verdict.subject), actor

@@ -40,6 +40,7 @@ class ExceptionKind(StrEnum):
     SWEEP_FAILED = "SWEEP_FAILED"
     SWEEP_REDIRECTED = "SWEEP_REDIRECTED"
     PAYOUT_NOT_PAID = "PAYOUT_NOT_PAID"
+    SHORTFALL = "SHORTFALL"
 
 
 class Severity(StrEnum):
@@ -91,6 +92,7 @@ class Description:
 
 _PAYMENT, _FILE = ("transaction_id", "provider_payment_id"), ("file_name",)
 _SWEEP = ("provider", "provider_payment_id")
+_DEBT = ("escrow_account_id", "owed_for")
 _ORGANIZATION: tuple[str, ...] = ()  # one of the kind
 KINDS: Final[Mapping[ExceptionKind, Description]] = {
     ExceptionKind.PAYMENT_NOT_OURS: Description(
@@ -285,7 +287,7 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
     ),
     ExceptionKind.PAYOUT_NOT_PAID: Description(
         Severity.MEDIUM,
-        ("escrow_account_id", "owed_for"),
+        _DEBT,
         "Money that is to be paid stands still: nobody approved it, the book had too little, a bank or provider refused"
         " it or sent it back, or its payee has no bank account that may be paid. Nothing pays it by itself. `cause`"
         " says to whom, how much, for what and why.",
@@ -294,6 +296,18 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         " Then remove the cause, and have it sent again as `cause` says. It says so by itself when it is ordered anew,"
         " and when it has arrived; then resolve it. If nothing is owed any more (set off, taken back by its bank, or"
         " not wanted), resolve it, too.",
+        doubts_money=False,
+    ),
+    ExceptionKind.SHORTFALL: Description(
+        Severity.MEDIUM,
+        _DEBT,
+        "Money that belongs in an escrow account is not there, and the book says so: a party owes what its bank"
+        " took back, payment providers kept their fees and nobody has paid them in, or the bank account is"
+        " overdrawn. `cause` says which, and how much by now.",
+        "Of a party, ask it for the money, or have it set off (receivables.md). Of fees, have them paid in or"
+        " taken from FEES, before the closing (fees-and-draws.md). An overdrawn bank account is made good by what"
+        " comes in next: until then too little can be paid out. It says so by itself when less is missing; once"
+        " nothing is, resolve it.",
         doubts_money=False,
     ),
 }
