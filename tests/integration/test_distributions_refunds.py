@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.distributions.v1.payout_orders_pb2 import BatchGetPayoutOrdersRequest
+from realco.escrow.v1.events_pb2 import JournalEntriesPosted
 from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
+from realco.transactions.v1.transactions_pb2 import Transaction as Txn
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.data.database import Database
@@ -213,27 +215,31 @@ async def test_two_persons_of_staff_end_an_investment_when_its_investor_no_longe
     assert (await service.get(held)).status == opb.Investment.CANCELLING
 
 
+def _take_back(service: DistributionsHarness, paid: Txn) -> JournalEntriesPosted:
+    """Escrow's entry when the bank takes a contribution back that is still in escrow."""
+    return service.escrow.post(
+        paid.escrow_account_id,
+        Entry.RETURN,
+        f"subscription:{paid.party_id}",
+        "cash",
+        paid.amount.amount_minor,
+        transaction_id=paid.transaction_id,
+        investment_id=paid.investment_id,
+    )
+
+
 async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 60_00, fund=False)
     paid = await service.fund(offering, held, 60_00)
     assert (await service.get(held)).cleared_amount == usd(60_00)
-    back = service.escrow.post(
-        offering.escrow_account_id,
-        Entry.RETURN,
-        "subscription:inv-001",
-        "cash",
-        60_00,
-        transaction_id=paid.transaction_id,
-        investment_id=held.investment_id,
-    )
-    await service.deliver(return_payout(paid), back)
+    await service.deliver(return_payout(paid), _take_back(service, paid))
     after = await service.get(held)
     assert (after.funded_amount, after.cleared_amount) == (usd(0), usd(0))
     assert (await service.get(offering)).funded_amount == usd(0)
 
 
-async def test_a_contribution_that_comes_back_after_the_closing_is_owed_by_the_investor_and_stays_capital(
+async def test_a_contribution_that_comes_back_after_the_closing_is_owed_by_its_investor_and_stays_capital(
     service: DistributionsHarness,
 ) -> None:
     offering = await service.offering(100_00)
@@ -257,12 +263,8 @@ async def test_a_contribution_that_comes_back_after_the_closing_is_owed_by_the_i
     await service.work()
     assert len(service.transactions.by_key) == ordered, "nothing is given back of what the bank took back"
     after = await service.get(held)
-    assert (after.status, after.funded_amount, after.cleared_amount, after.unreturned_capital) == (
-        opb.Investment.ACTIVE,
-        usd(100_00),
-        usd(0),
-        usd(100_00),
-    )
+    assert (after.status, after.funded_amount) == (opb.Investment.ACTIVE, usd(100_00))
+    assert (after.cleared_amount, after.unreturned_capital) == (usd(0), usd(100_00))
     assert (await service.get(offering)).funded_amount == usd(100_00)
 
 
@@ -287,6 +289,24 @@ async def test_a_refund_that_transactions_refuses_says_why_on_the_investment_unt
     await service.deliver(service.gave_back(payout), complete_payout(payout))
     after = await service.get(held)
     assert (after.status, after.HasField("refund_failure")) == (opb.Investment.CANCELLED, False)
+
+
+async def test_why_a_refund_failed_is_said_until_its_bank_has_taken_the_money_back_instead(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    paid = await service.fund(offering, held, 60_00)
+    service.transactions.without_bank_account.add("inv-001")
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await service.call(service.investments.CancelInvestment, request)
+    await service.work()
+    assert (await service.get(held)).HasField("refund_failure")
+    await service.deliver(return_payout(paid, "R10"), _take_back(service, paid))
+    await service.work()
+    after = await service.get(held)
+    assert (after.status, after.HasField("refund_failure")) == (opb.Investment.CANCELLED, False)
+    assert [each.code for each in after.earlier_refund_failures] == ["NO_PAYOUT_BANK_ACCOUNT"]
 
 
 async def test_a_refund_that_failed_is_not_sent_again_while_money_that_came_since_may_still_come_back(

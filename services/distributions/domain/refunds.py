@@ -71,6 +71,11 @@ class RefundPosition:
         return self.owed_minor > 0 and wanted and investment.is_cleared and is_free
 
     @property
+    def has_nothing_to_fail(self) -> bool:
+        """Whether it says of a refund why it failed, and none is owed any more: its bank took the money back since."""
+        return self.investment.refund_failure is not None and self.owed_minor <= 0 and not self.is_under_way
+
+    @property
     def status(self) -> InvestmentStatus:
         """What the investment is by what is here of its money, and on its way: in or back."""
         held = self.investment

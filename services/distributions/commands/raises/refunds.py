@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
 
@@ -143,13 +144,28 @@ async def _inherit_mandate(tx: Tx, position: RefundPosition) -> Mandate:
 
 
 async def _follow_money(tx: Tx, positions: Sequence[RefundPosition], now: datetime) -> list[RefundPosition]:
-    """Brings each investment to the status that its money says. Returns the positions after it."""
-    moved: dict[str, Investment] = {}
+    """Brings each investment to the status that its money says, and ends why its refund failed where nothing is owed.
+
+    Returns: The positions after it.
+    """
+    settled = [each.investment for each in positions if each.has_nothing_to_fail]
+    positions = await _save(tx, positions, [(each, each.with_refund_failure(None)) for each in settled], now)
     for status, event in _WITHDRAWN.items():
         due = [each.investment for each in positions if each.status is status]
-        changes = [(each, replace(each, status=status)) for each in due]
-        moved |= {each.investment_id: each for each in await save_investments(tx, changes, event, now)}
-    return [replace(each, investment=moved.get(each.investment.investment_id, each.investment)) for each in positions]
+        positions = await _save(tx, positions, [(each, replace(each, status=status)) for each in due], now, event)
+    return positions
+
+
+async def _save(
+    tx: Tx,
+    positions: Sequence[RefundPosition],
+    changes: Sequence[tuple[Investment, Investment]],
+    now: datetime,
+    event: type[Message] = events.InvestmentUpdated,
+) -> list[RefundPosition]:
+    """The positions after changes of their investments."""
+    saved = {each.investment_id: each for each in await save_investments(tx, changes, event, now)}
+    return [replace(each, investment=saved.get(each.investment.investment_id, each.investment)) for each in positions]
 
 
 async def _follow_investments(tx: Tx, offering: Offering, now: datetime) -> Offering:
