@@ -212,13 +212,14 @@ async def test_the_policy_changes_by_two_persons_and_what_was_approved_before_is
     assert not same.approval_id, "it is so already"
 
 
-async def test_what_waits_to_be_set_off_is_paid_whole_once_the_policy_blocks_again(
-    service: DistributionsHarness,
+@pytest.mark.parametrize(("fault", "paid", "owed"), [("lost", 6_000_00, 1_00), ("unanswered", 5_999_00, 0)])
+async def test_once_the_policy_blocks_again_what_was_not_set_off_yet_is_paid_whole_and_what_was_is_paid_less(
+    service: DistributionsHarness, fault: str, paid: int, owed: int
 ) -> None:
     offering = await service.closed_offering(*PARTS, receivables_policy=opb.Offering.SET_OFF)
     service.deposit(offering, 10_000_00)
     await owe(service, offering, "inv-001", 1_00)
-    service.wire.fail("SetOffReceivables", "lost")
+    service.wire.fail("SetOffReceivables", fault)
     await approve_and_execute(service, offering, 10_000_00)
     request = opb.ChangeReceivablesPolicyRequest(
         offering_id=offering.offering_id,
@@ -228,8 +229,8 @@ async def test_what_waits_to_be_set_off_is_paid_whole_once_the_policy_blocks_aga
     await service.call(service.offerings.ChangeReceivablesPolicy, request)
     await service.make_due()
     await service.work()
-    assert service.transactions.newest("inv-001").amount == usd(6_000_00)
-    assert service.escrow.book[offering.escrow_account_id, "returns_receivable:inv-001"] == -1_00
+    assert service.transactions.newest("inv-001").amount == usd(paid)
+    assert service.escrow.book[offering.escrow_account_id, "returns_receivable:inv-001"] == -owed
 
 
 @pytest.mark.parametrize(("owed", "paid"), [(30_000_00, 70_000_00), (100_000_00, None)])

@@ -27,10 +27,13 @@ def item(account: str, type_: str, minor: int, **values: Any) -> postings_pb2.Se
 
 
 async def set_off(
-    book: MemoryBook | RealBook, callers: Callers, *items: postings_pb2.SetOffReceivablesRequest.Payout
+    book: MemoryBook | RealBook,
+    callers: Callers,
+    *items: postings_pb2.SetOffReceivablesRequest.Payout,
+    gives_up: bool = False,
 ) -> list[int]:
     book.order_set_offs(*items)
-    request = postings_pb2.SetOffReceivablesRequest(payouts=items)
+    request = postings_pb2.SetOffReceivablesRequest(payouts=items, gives_up=gives_up)
     answer = await callers.ask("set_off_receivables", request)
     assert [each.idempotency_key for each in answer.set_offs] == [each.idempotency_key for each in items]
     return [each.set_off_amount.amount_minor for each in answer.set_offs]
@@ -127,3 +130,17 @@ async def test_whoever_decides_reads_what_is_set_off_and_what_is_paid(
     assert await set_off(book, callers, *orders) == [50, 0]
     rest = [payout(account, "DISTRIBUTION", 10), payout(account, "DISTRIBUTION", 60, party_id="inv-002")]
     assert all(each.HasField("journal_entry") for each in await callers.book_payouts(*rest))
+
+
+async def test_what_is_given_up_is_not_set_off_any_more_and_what_was_before_is_told(
+    book: MemoryBook | RealBook, callers: Callers
+) -> None:
+    account = await book.open()
+    for name, minor in (("payable:inv-001", 100), ("fees", 31), (OF_A_DEBTOR, -30)):
+        await book.fund(account, name, minor)
+    before, after = item(account, "DISTRIBUTION", 20), item(account, "DISTRIBUTION", 20)
+    assert await set_off(book, callers, before) == [20]
+    assert await set_off(book, callers, before, after, gives_up=True) == [20, 0]
+    assert await set_off(book, callers, before, after) == [20, 0], "a call that comes late sets nothing off"
+    assert (await balances(callers, account))["returns_receivable"] == 10
+    assert await set_off(book, callers, item(account, "DISTRIBUTION", 20)) == [10]

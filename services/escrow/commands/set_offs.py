@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from realco.distributions.v1.payout_orders_pb2 import PayoutOrder
 from realco.escrow.v1 import postings_pb2 as pb
@@ -26,11 +27,11 @@ from services.escrow.clients import Distributions
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.account import may_post
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind, account_of_party
-from services.escrow.domain.journal import EntryType, NewEntry, PostingKey, build_key
-from services.escrow.domain.refusals import SetOffNotOrdered
+from services.escrow.domain.journal import EntryType, Leg, NewEntry, PostingKey, build_key
+from services.escrow.domain.refusals import MovementGivenUp, SetOffNotOrdered
 from services.escrow.domain.set_offs import build_set_off, list_debts, share_set_off, sum_owed
 from services.escrow.domain.types import require_type
-from services.escrow.posting.booking import book_in
+from services.escrow.posting.booking import book_in, give_up
 from services.escrow.posting.checks import check_whole_book
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import check_holds_on
@@ -42,14 +43,8 @@ async def set_off_receivables(
     dependencies: Dependencies, request: pb.SetOffReceivablesRequest
 ) -> pb.SetOffReceivablesResponse:
     """Raises: SetOffNotOrdered, EscrowAccountNotFound, CurrencyMismatch, Unavailable, NotSealed."""
-    database = dependencies.database
-    owing = await _list_owing(database, request.payouts)
-    ordered_by = await _check_ordered(dependencies.peers.distributions, owing) if owing else {}
-    set_off: dict[str, int] = {}
-    for payout in owing:
-        async with database.begin() as tx:
-            key = payout.idempotency_key
-            set_off[key] = await _set_off(tx, payout, ordered_by[key], dependencies.clock.now())
+    find = _give_up if request.gives_up else _book
+    set_off = await find(dependencies, request.payouts)
     return pb.SetOffReceivablesResponse(
         set_offs=[
             pb.SetOffReceivablesResponse.SetOff(
@@ -59,6 +54,44 @@ async def set_off_receivables(
             for payout in request.payouts
         ]
     )
+
+
+async def _book(dependencies: Dependencies, payouts: Sequence[Payout]) -> dict[str, int]:
+    """How much is set off of each, by its key, in minor units; what is in none owes nothing."""
+    database, set_off = dependencies.database, dict[str, int]()
+    owing = await _list_owing(database, payouts)
+    ordered_by = await _check_ordered(dependencies.peers.distributions, owing) if owing else {}
+    for payout in owing:
+        key = payout.idempotency_key
+        try:
+            async with database.begin() as tx:
+                set_off[key] = await _set_off(tx, payout, ordered_by[key], dependencies.clock.now())
+        except MovementGivenUp:
+            set_off[key] = 0
+    return set_off
+
+
+async def _give_up(dependencies: Dependencies, payouts: Sequence[Payout]) -> dict[str, int]:
+    """How much was set off of each before, by its key. It takes no yes of distributions: nothing is booked by it."""
+    database, set_off = dependencies.database, dict[str, int]()
+    for payout in payouts:
+        await give_up(database, _build_entry(payout, 0, created_by="", legs=()))
+        async with database.begin() as tx:
+            await check_whole_book(tx, payout.escrow_account_id)
+            set_off[payout.idempotency_key] = _sum_done(payout, await _list_entries(tx, payout))
+    return set_off
+
+
+async def _list_entries(tx: Tx, payout: Payout) -> list[journal.BookedEntry]:
+    """Those by which what the payee owes there became more or less, oldest first."""
+    return await journal.list_journal_entries_on(tx, payout.escrow_account_id, _owed_by(payout))
+
+
+def _sum_done(payout: Payout, entries: Sequence[journal.BookedEntry]) -> int:
+    """How much of the payout is set off already, in minor units."""
+    keys = {_key_of(payout, number).key for number in range(len(entries) + 1)}
+    owed = _owed_by(payout)
+    return -sum(sum_owed(owed, each.legs) for each in entries if each.rows[0]["request_key"] in keys)
 
 
 async def _list_owing(database: Database, payouts: Sequence[Payout]) -> list[Payout]:
@@ -111,9 +144,8 @@ async def _set_off(tx: Tx, payout: Payout, ordered_by: str, now: datetime) -> in
     account = await escrow_accounts.require_locked(tx, escrow_account_id, "payouts.escrow_account_id")
     check_currency(payout.amount.currency_code, account.currency)
     await check_whole_book(tx, escrow_account_id)
-    entries = await journal.list_journal_entries_on(tx, escrow_account_id, owed)
-    keys = {_key_of(payout, number).key for number in range(len(entries) + 1)}
-    done_minor = -sum(sum_owed(owed, each.legs) for each in entries if each.rows[0]["request_key"] in keys)
+    entries = await _list_entries(tx, payout)
+    done_minor = _sum_done(payout, entries)
     if done_minor or not may_post(account.status):
         return done_minor
     source = require_type(_name_type(payout)).ledger_account_of(payout.party_id)
@@ -122,26 +154,19 @@ async def _set_off(tx: Tx, payout: Payout, ordered_by: str, now: datetime) -> in
         list_debts(payout.party_id, [(e.investment_id, e.legs) for e in entries]),
     )
     made = build_set_off(source, payout.party_id, payout.investment_id or None, parts) if parts else []
-    await book_in(
-        tx,
-        [
-            NewEntry(
-                org_id=current_principal().org_id,
-                escrow_account_id=escrow_account_id,
-                journal_entry_id=new_id("je"),
-                key=_key_of(payout, number),
-                type=EntryType.SET_OFF,
-                description=each.description,
-                legs=each.legs,
-                created_by=ordered_by,
-                currency=account.currency,
-                investment_id=each.investment_id,
-                distribution_id=payout.distribution_id or None,
-            )
-            for number, each in enumerate(made)
-        ],
-        now,
-    )
+    entries_to_book = [
+        _build_entry(
+            payout,
+            number,
+            created_by=ordered_by,
+            legs=each.legs,
+            description=each.description,
+            currency=account.currency,
+            investment_id=each.investment_id,
+        )
+        for number, each in enumerate(made)
+    ]
+    await book_in(tx, entries_to_book, now)
     return sum(part.minor for part in parts)
 
 
@@ -154,6 +179,21 @@ async def _count_most(tx: Tx, payout: Payout, source: LedgerAccount, owed: Ledge
     if by_account[source].held_minor:
         await check_holds_on(tx, payout.escrow_account_id, [source])
     return max(0, min(payout.amount.amount_minor, by_account[source].available_minor, by_account[owed].posted_minor))
+
+
+def _build_entry(payout: Payout, number: int, *, created_by: str, legs: Sequence[Leg], **values: Any) -> NewEntry:
+    return NewEntry(
+        org_id=current_principal().org_id,
+        escrow_account_id=payout.escrow_account_id,
+        journal_entry_id=new_id("je"),
+        key=_key_of(payout, number),
+        type=EntryType.SET_OFF,
+        description=values.pop("description", ""),
+        legs=legs,
+        created_by=created_by,
+        distribution_id=payout.distribution_id or None,
+        **values,
+    )
 
 
 def _key_of(payout: Payout, number: int) -> PostingKey:

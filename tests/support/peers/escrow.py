@@ -55,6 +55,7 @@ class MemoryEscrow(MemoryJournals):
         self.balanced = True
         self.committed: dict[str, set[str]] = {}  # escrow account -> who has committed to its offering
         self.set_offs: dict[str, tuple[int, JournalEntriesPosted]] = {}  # by key: how much, and what tells of it
+        self.given_up: set[str] = set()  # the keys of payouts of which nothing is to be set off any more
         # By escrow account and transaction; of what is of none, under nothing.
         self._booked: dict[tuple[str, str], list[Leg]] = defaultdict(list)
         self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb.JournalEntry | DomainError]] = {}
@@ -191,6 +192,7 @@ class MemoryEscrow(MemoryJournals):
     async def SetOffReceivables(
         self, request: postings_pb.SetOffReceivablesRequest, _: None
     ) -> postings_pb.SetOffReceivablesResponse:
+        self.given_up.update(item.idempotency_key for item in request.payouts if request.gives_up)
         return answer_set_offs((item, self._set_off(item)) for item in request.payouts)
 
     async def ListBeneficiaries(
@@ -251,17 +253,16 @@ class MemoryEscrow(MemoryJournals):
 
     def _set_off(self, item: postings_pb.SetOffReceivablesRequest.Payout) -> int:
         """How much; the entries that it books are told by `set_offs`, under its key."""
-        if item.idempotency_key in self.set_offs:
-            return self.set_offs[item.idempotency_key][0]
-        escrow_account_id, owed = item.escrow_account_id, f"returns_receivable:{item.party_id}"
-        there = self._find_available(escrow_account_id, find_source(item))
-        minor = min(item.amount.amount_minor, -self.book[escrow_account_id, owed], there)
+        key, escrow_account_id = item.idempotency_key, item.escrow_account_id
+        if key in self.set_offs:
+            return self.set_offs[key][0]
+        owed_minor = 0 if key in self.given_up else -self.book[escrow_account_id, f"returns_receivable:{item.party_id}"]
+        minor = min(item.amount.amount_minor, owed_minor, self._find_available(escrow_account_id, find_source(item)))
         if minor <= 0 or self._find(escrow_account_id).status != accounts_pb.EscrowAccount.ACTIVE:
             return 0
         made = plan_set_off(item, minor, self._entries[escrow_account_id])
         entries = [self._book(escrow_account_id, _Type.SET_OFF, legs, context) for legs, context in made]
-        told = self.tell(escrow_account_id, *entries)
-        self.set_offs[item.idempotency_key] = minor, told
+        self.set_offs[key] = minor, self.tell(escrow_account_id, *entries)
         return minor
 
     def _find(self, escrow_account_id: str) -> accounts_pb.EscrowAccount:

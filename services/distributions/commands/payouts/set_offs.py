@@ -23,22 +23,23 @@ from services.distributions.store.sagas import Saga, continue_saga
 async def set_off_receivables(saga: Saga, dependencies: Dependencies, waiting: Sequence[Payout]) -> None:
     """Each pays the rest from here on; one of which nothing is left is paid.
 
-    Two persons may have changed the policy since it was ordered: nothing is set off then.
+    Two persons may have changed the policy since it was ordered: nothing is set off then that was not already. An
+    answer may have been lost, or a call be under way still, so escrow is asked all the same.
 
     Raises DomainError where the outcome is unknown: the same is asked for again.
     """
     database = dependencies.database
     async with database.begin() as tx:
         offering = await require_offering(tx, waiting[0].offering_id)
-    amounts = await _ask(dependencies.peers.escrow, waiting) if offering.sets_off else {}
+    amounts = await _ask(dependencies.peers.escrow, waiting, gives_up=not offering.sets_off)
     async with database.begin() as tx:
         await continue_saga(tx, saga)
         await _record(tx, waiting, amounts, dependencies.clock.now())
 
 
-async def _ask(peer: Escrow, waiting: Sequence[Payout]) -> dict[str, int]:
+async def _ask(peer: Escrow, waiting: Sequence[Payout], *, gives_up: bool) -> dict[str, int]:
     """How much escrow has set off of each, by its key, in minor units."""
-    request = postings_pb2.SetOffReceivablesRequest(payouts=[_to_item(payout) for payout in waiting])
+    request = postings_pb2.SetOffReceivablesRequest(payouts=map(_to_item, waiting), gives_up=gives_up)
     results = (await peer.set_off_receivables(request)).set_offs
     keys = [payout.request_key for payout in waiting]
     check_answers(keys, [result.idempotency_key for result in results], "SetOffReceivables")
@@ -53,7 +54,7 @@ async def _record(tx: Tx, waiting: Sequence[Payout], amounts: dict[str, int], no
     else:
         await lock_offering(tx, first.offering_id)
     changes = [
-        (payout, set_off(payout, amounts.get(payout.request_key, 0)))
+        (payout, set_off(payout, amounts[payout.request_key]))
         for payout in await lock_payouts(tx, sorted(payout.request_key for payout in waiting))
         if payout.awaits_set_off
     ]
