@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -36,8 +36,7 @@ from services.escrow.domain.explanations import (
     explain_use,
 )
 from services.escrow.domain.holds import Hold, HoldStatus
-from services.escrow.domain.journal import NewEntry, credit, debit
-from services.escrow.messages import read_ledger_account
+from services.escrow.domain.journal import NewEntry
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.queries.entry_previews import explain_money, preview_entries
 from services.escrow.queries.previews import list_refused_for_good
@@ -120,7 +119,7 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             account = await account_store.require_escrow_account(tx, request.escrow_account_id)
             never = await list_refused_for_good(tx, [entry], account.currency)
-        told = await self._check_investments(request.escrow_account_id, {"journal_entry": entry})
+        told = await self._check_investments(request.escrow_account_id, [entry])
         counted = [] if never else [entry]
         summary = f"{verb}: {quote(entry.description)}"
         details = await self._describe_legs(summary, request.escrow_account_id, [entry], counted)
@@ -144,16 +143,11 @@ class _Details:
                 for number, item in enumerate(request.items)
             ),
         )
-        by_path = {
-            f"items[{number}].journal_entry": entry
-            for number, entry in enumerate(wanted)
-            if isinstance(entry, NewEntry)
-        }
-        entries = list(by_path.values())
+        entries = [each for each in wanted if isinstance(each, NewEntry)]
         async with database.begin() as tx:
             account = await account_store.require_escrow_account(tx, escrow_account_id)
             never = await list_refused_for_good(tx, wanted, account.currency)
-        uncounted = await self._check_investments(escrow_account_id, by_path)
+        uncounted = await self._check_investments(escrow_account_id, entries)
         counted = [each for n, each in enumerate(wanted) if isinstance(each, NewEntry) and n not in never]
         summary = f"Post {len(request.items)} journal entries"
         details = await self._describe_legs(summary, escrow_account_id, entries, counted)
@@ -163,7 +157,7 @@ class _Details:
         ]
         return replace(details, explanations=(*told, *details.explanations, *uncounted))
 
-    async def _check_investments(self, escrow_account_id: str, entries: Mapping[str, NewEntry]) -> list[Explanation]:
+    async def _check_investments(self, escrow_account_id: str, entries: Sequence[NewEntry]) -> list[Explanation]:
         database, distributions = self._dependencies.database, self._dependencies.peers.distributions
         return await journal_entries.check_investments(database, distributions, escrow_account_id, entries)
 
@@ -265,13 +259,12 @@ class _Details:
         await journal_entries.check_parties(
             self._dependencies.peers.compliance, [(request.to_ledger_account.party_id, "to_ledger_account.party_id")]
         )
-        held, receiving = hold.ledger_account, read_ledger_account(request.to_ledger_account, "to_ledger_account")
-        minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
-        preview = await preview_entries(
-            self._dependencies, escrow_account_id, [[debit(held, minor), credit(receiving, minor)]]
-        )
-        captured, released = Money(minor, hold.currency), Money(hold.amount_minor - minor, hold.currency)
-        where = f"for {receiving} ({quote(preview.account.display_name)})"
+        entry, held = holds.build_capture(request, hold), hold.ledger_account
+        counted = await self._check_investments(escrow_account_id, [entry])
+        preview = await preview_entries(self._dependencies, escrow_account_id, [entry.legs])
+        captured = Money(entry.moved_minor, hold.currency)
+        released = Money(hold.amount_minor - captured.amount_minor, hold.currency)
+        where = f"for {entry.legs[1].ledger_account} ({quote(preview.account.display_name)})"
         details = ApprovalDetails(
             f"Capture {captured} of a hold of {hold.amount} on {held}, {where}",
             request.hold_id,
@@ -282,7 +275,12 @@ class _Details:
             effects=preview.effects,
             changes=(Change("status", hold.status, HoldStatus.CAPTURED),),
             matter=_name_held(hold),
-            explanations=(explain_hold(hold), _explain_status(preview.account, may_end_hold), *preview.leaving),
+            explanations=(
+                explain_hold(hold),
+                _explain_status(preview.account, may_end_hold),
+                *preview.leaving,
+                *counted,
+            ),
         )
         if released.amount_minor <= 0:
             return replace(details, explanations=(*details.explanations, *preview.altered))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from google.protobuf.message import Message
+from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.refusals import InvestmentNotFound
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.investments import COUNTED_KINDS
 from tests.support.escrow import Escrow, key, new_entry
+from tests.support.ledger_accounts import ledger_account
 from tests.support.peers.orders import release
 
-MINE = "inv_1" + "0" * 25
+MINE, OTHER = "inv_1" + "0" * 25, "inv_2" + "0" * 25
+UNAPPLIED = "unapplied:inv-001"
 
 
 def ask_for(account: str, *entries: journal_pb.NewJournalEntry) -> journal_pb.BatchPostJournalEntriesRequest:
@@ -64,19 +70,122 @@ async def test_what_was_booked_for_an_investment_is_taken_by_hand_by_an_entry_th
             )
 
 
-async def test_two_that_take_the_same_for_no_investment_are_not_both_approved(escrow: Escrow) -> None:
+@pytest.fixture
+async def account(escrow: Escrow) -> str:
+    """Of the UNAPPLIED of inv-001, 50 were booked for an investment and 20 for none."""
     account = await escrow.open()
     escrow.distributions.investments[account] = {MINE: "inv-001"}
-    await escrow.post(account, ("cash", 50), ("unapplied:inv-001", -50), investment_id=MINE)
-    await escrow.post(account, ("cash", 20), ("unapplied:inv-001", -20))
-    asked = [
-        await escrow.ask("BatchPostJournalEntries", ask_for(account, new_entry(("unapplied:inv-001", 20), (to, -20))))
-        for to in ("fees", "suspense")
-    ]
+    await escrow.post(account, ("cash", 50), (UNAPPLIED, -50), investment_id=MINE)
+    await escrow.post(account, ("cash", 20), (UNAPPLIED, -20))
+    return account
+
+
+def take_for_none(account: str, to: str) -> journal_pb.BatchPostJournalEntriesRequest:
+    return ask_for(account, new_entry((UNAPPLIED, 20), (to, -20)))
+
+
+async def test_two_that_take_the_same_for_no_investment_are_not_both_approved(escrow: Escrow, account: str) -> None:
+    asked = [await escrow.ask("BatchPostJournalEntries", take_for_none(account, to)) for to in ("fees", "suspense")]
     await escrow.grant(asked[0])
     with pytest.raises(InvalidField):
         await escrow.approve(asked[1])
-    assert await escrow.posted(account) == {"cash": 70, "unapplied:inv-001": 50, "fees": 20}
+    assert await escrow.posted(account) == {"cash": 70, UNAPPLIED: 50, "fees": 20}
+
+
+async def test_two_that_are_approved_at_once_do_not_both_take_the_same(escrow: Escrow) -> None:
+    for _ in range(5):
+        account = await escrow.open()
+        escrow.distributions.investments[account] = {MINE: "inv-001"}
+        await escrow.post(account, ("cash", 50), (UNAPPLIED, -50), investment_id=MINE)
+        await escrow.post(account, ("cash", 20), (UNAPPLIED, -20))
+        asked = [await escrow.ask("BatchPostJournalEntries", take_for_none(account, to)) for to in ("fees", "suspense")]
+        await asyncio.gather(*(escrow.approve(each) for each in asked), return_exceptions=True)
+        posted = await escrow.posted(account)
+        assert posted[UNAPPLIED] == 50, "the book asks under its lock"
+
+
+async def test_what_is_reversed_is_not_taken_from_an_investment_where_it_is_gone_by_then(
+    escrow: Escrow, account: str
+) -> None:
+    added = (await escrow.journal())[-1]
+    await escrow.grant(await escrow.ask("BatchPostJournalEntries", take_for_none(account, "fees")))
+    back = journal_pb.NewJournalEntry(
+        type="REVERSAL", reverses_journal_entry_id=added.journal_entry_id, description="a second thought"
+    )
+    with pytest.raises(InvalidField) as refused:
+        await escrow.ask("BatchPostJournalEntries", ask_for(account, back))
+    assert list(refused.value.fields) == ["items[0].journal_entry.reverses_journal_entry_id"]
+
+
+async def test_what_an_item_that_is_refused_would_have_brought_is_taken_by_no_other(escrow: Escrow) -> None:
+    account, subscription = await escrow.open(), "subscription:inv-001"
+    escrow.distributions.investments[account] = {MINE: "inv-001"}
+    await escrow.post(account, ("cash", 50), (subscription, -50), investment_id=MINE)
+    wanted = ask_for(
+        account,
+        new_entry(("reserves", 50), (subscription, -50)),  # which nobody has
+        new_entry((subscription, 50), ("suspense", -50)),
+    )
+    with pytest.raises(InvalidField) as refused:
+        await escrow.ask("BatchPostJournalEntries", wanted)
+    assert list(refused.value.fields) == ["items[1].journal_entry.investment_id"]
+    await escrow.post(account, ("cash", 50), ("reserves", -50))
+    asked = await escrow.ask("BatchPostJournalEntries", wanted)
+    await escrow.post(account, ("reserves", 50), ("cash", -50))  # meanwhile they are gone
+    await asyncio.gather(escrow.approve(asked), return_exceptions=True)
+    assert await escrow.posted(account) == {"cash": 50, subscription: 50}
+
+
+@pytest.mark.parametrize("kind", ["subscription", "unapplied"])
+async def test_what_is_captured_of_an_investment_names_it(escrow: Escrow, kind: str) -> None:
+    account, mine = await escrow.open(), f"{kind}:inv-001"
+    escrow.distributions.investments[account] = {MINE: "inv-001"}
+    await escrow.post(account, ("cash", 50), (mine, -50), investment_id=MINE)
+    hold = await escrow.hold(account, mine, 50)
+    request = holds_pb.CaptureHoldRequest(
+        idempotency_key=key(),
+        escrow_account_id=account,
+        hold_id=hold.hold_id,
+        to_ledger_account=ledger_account("suspense"),
+    )
+    with pytest.raises(InvalidField) as refused:
+        await escrow.ask("CaptureHold", request)
+    assert list(refused.value.fields) == ["investment_id"]
+    request.investment_id = OTHER
+    with pytest.raises(InvestmentNotFound):
+        await escrow.ask("CaptureHold", request)
+    request.investment_id = MINE
+    await escrow.grant(await escrow.ask("CaptureHold", request))
+    captured = (await escrow.journal())[-1]
+    assert (captured.type, captured.investment_id) == (journal_pb.JournalEntry.CAPTURE, MINE)
+
+
+async def test_who_approves_a_capture_reads_that_what_it_brings_counts_for_no_investment(escrow: Escrow) -> None:
+    account = await escrow.open()
+    escrow.distributions.investments[account] = {MINE: "inv-001"}
+    await escrow.post(account, ("cash", 50), ("fees", -50))
+    hold = await escrow.hold(account, "fees", 50)
+    request = holds_pb.CaptureHoldRequest(
+        idempotency_key=key(),
+        escrow_account_id=account,
+        hold_id=hold.hold_id,
+        to_ledger_account=ledger_account("subscription:inv-001"),
+    )
+    asked = await escrow.ask("CaptureHold", request)
+    assert "COUNTS_FOR_NO_INVESTMENT" in [each.rule for each in asked.explanations]
+
+
+async def test_what_a_reversal_of_a_release_brings_back_is_the_investments_still(escrow: Escrow) -> None:
+    account, subscription = await escrow.open(), "subscription:inv-001"
+    escrow.distributions.investments[account] = {MINE: "inv-001"}
+    await escrow.post(account, ("cash", 50), (subscription, -50), investment_id=MINE)
+    released = await escrow.call("ReleaseSubscriptions", release(account, ("inv-001", 50)), escrow.transactions)
+    back = journal_pb.NewJournalEntry(
+        type="REVERSAL", reverses_journal_entry_id=released.journal_entry_id, description="a second thought"
+    )
+    await escrow.grant(await escrow.ask("BatchPostJournalEntries", ask_for(account, back)))
+    with pytest.raises(InvalidField):
+        await escrow.ask("BatchPostJournalEntries", ask_for(account, new_entry((subscription, 50), ("suspense", -50))))
 
 
 async def test_a_release_takes_nothing_of_what_was_booked_for_no_investment(escrow: Escrow) -> None:

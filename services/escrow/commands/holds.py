@@ -29,6 +29,7 @@ from services.chassis.values.refusals import (
 )
 from services.chassis.values.stops import STOPS_WITHIN
 from services.escrow import actions, messages
+from services.escrow.commands.journal_entries import name_field
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount
 from services.escrow.domain.holds import (
@@ -169,19 +170,24 @@ async def release_hold(tx: Tx, request: pb.ReleaseHoldRequest, now: datetime) ->
 
 
 async def capture_hold(tx: Tx, request: pb.CaptureHoldRequest, now: datetime) -> pb.Hold:
-    principal = current_principal()
     hold = await _lock_as_read(tx, request)
-    held = hold.ledger_account
-    receiving = read_ledger_account(request.to_ledger_account, "to_ledger_account")
     if request.HasField("amount"):
         check_currency(request.amount.currency_code, hold.currency, "amount.currency_code")
-    check_may_be_captured(held, receiving)
-    captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
+    entry = build_capture(request, hold)
+    captured = Money(entry.moved_minor, hold.currency)
     # First the hold, so that what it held is free to move; then the money. Both or neither.
-    ended = await end_hold(
-        tx, request.escrow_account_id, request.hold_id, HoldStatus.CAPTURED, now, moved=Money(captured, hold.currency)
-    )
-    entry = NewEntry(
+    ended = await end_hold(tx, request.escrow_account_id, request.hold_id, HoldStatus.CAPTURED, now, moved=captured)
+    await book_in(tx, [entry], now)
+    return actions.answer_hold(ended)
+
+
+def build_capture(request: pb.CaptureHoldRequest, hold: Hold) -> NewEntry:
+    """The entry by which a hold is captured. Raises: InvalidField, InTransitNotByHand."""
+    principal, held = current_principal(), hold.ledger_account
+    receiving = read_ledger_account(request.to_ledger_account, "to_ledger_account")
+    check_may_be_captured(held, receiving)
+    captured_minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
+    return NewEntry(
         org_id=principal.org_id,
         escrow_account_id=request.escrow_account_id,
         journal_entry_id=new_id("je"),
@@ -189,13 +195,13 @@ async def capture_hold(tx: Tx, request: pb.CaptureHoldRequest, now: datetime) ->
         key=build_key("hold", request.hold_id, body=f"{receiving.kind} {receiving.party_id}".encode()),
         type=EntryType.CAPTURE,
         description=f"Capture of {request.hold_id}",
-        legs=(debit(held, captured), credit(receiving, captured)),
+        legs=(debit(held, captured_minor), credit(receiving, captured_minor)),
         created_by=principal.person,
         transaction_id=hold.transaction_id,
+        investment_id=request.investment_id or None,
         asks_for_seals=True,
+        named_field=name_field("investment_id"),
     )
-    await book_in(tx, [entry], now)
-    return actions.answer_hold(ended)
 
 
 async def end_hold(

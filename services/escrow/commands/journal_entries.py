@@ -6,7 +6,7 @@ the journal's own keys, and committed together with what others ask for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from realco.escrow.v1 import journal_pb2 as journal_pb
@@ -78,8 +78,12 @@ async def build_entry(
     idempotency_key: str,
     new: journal_pb.NewJournalEntry,
     now: datetime,
+    item: str = "",
 ) -> NewEntry:
     """What PostJournalEntry, or one item of its batch, asks for: the two share their keys.
+
+    Args:
+        item: Where a batch has it, with a dot.
 
     Raises:
         InvalidField: the legs cannot make an entry, or the time is still to come.
@@ -128,12 +132,18 @@ async def build_entry(
         external_id=new.external_id or None,
         metadata=dict(new.metadata),
         legs_path=None if original else f"{path}.legs",
+        named_field=name_field(f"{item}{path}.{'reverses_journal_entry_id' if original else 'investment_id'}"),
         # A reversal belongs to what its original belongs to.
         transaction_id=original.transaction_id if original else None,
         investment_id=original.investment_id if original else new.investment_id or None,
         distribution_id=original.distribution_id if original else None,
         reverses_journal_entry_id=reverses,
     )
+
+
+def name_field(field: str) -> str | None:
+    """The field, where persons ask. A service that was granted an RPC brings what was decided elsewhere."""
+    return None if current_principal().service else field
 
 
 def _check_reversal(new: journal_pb.NewJournalEntry, path: str) -> None:
@@ -167,7 +177,8 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
     for number, item in enumerate(request.items):
         try:
             entry = await build_entry(
-                database, request.escrow_account_id, item.idempotency_key, item.journal_entry, now
+                *(database, request.escrow_account_id, item.idempotency_key, item.journal_entry, now),
+                item=f"items[{number}].",
             )
         except InvalidField as refusal:  # of the whole batch, in which the item has a place
             fields = {f"items[{number}].{path}": fault for path, fault in refusal.fields.items()}
@@ -234,13 +245,10 @@ async def check_parties(compliance: Compliance, named: Iterable[tuple[str, str]]
 
 
 async def check_investments(
-    database: Database, distributions: Distributions, escrow_account_id: str, entries: Mapping[str, NewEntry]
+    database: Database, distributions: Distributions, escrow_account_id: str, entries: Sequence[NewEntry]
 ) -> list[Explanation]:
     """No money is posted for an investment that would not count it, and none is taken from one that is not named.
-    Distributions is asked only where one counts.
-
-    Args:
-        entries: By the path of the entry in the request.
+    Distributions is asked only where one counts. The book asks the second once more as it books them.
 
     Returns: That some of it counts for no investment, where that is so and might not be meant.
 
@@ -249,17 +257,18 @@ async def check_investments(
         InvestmentNotFound
         Unavailable: distributions cannot tell.
     """
-    if taken := sorted({account for each in entries.values() for account in list_taken_unnamed(each)}):
+    if taken := sorted({account for each in entries for account in list_taken_unnamed(each)}):
         async with database.begin() as tx:
             account = await require_escrow_account(tx, escrow_account_id)
-            uncounted = await journal.read_uncounted(tx, escrow_account_id, taken)
+            place = current_principal().org_id, escrow_account_id
+            uncounted = await journal.read_uncounted(tx.driver, place, taken)
         check_unnamed(entries, uncounted, account.currency)
-    counted = {path: each for path, each in entries.items() if is_counted(each)}
+    counted = [each for each in entries if is_counted(each)]
     if not counted:
         return []
-    named = sorted({each.investment_id for each in counted.values() if each.investment_id})
+    named = sorted({each.investment_id for each in counted if each.investment_id})
     found = await distributions.get_commitments(escrow_account_id, named)
     parties = {each.investment_id: each.party_id for each in found.commitments}
-    for path, each in counted.items():
-        check_investment(each, parties, f"{path}.investment_id")
-    return explain_uncounted(counted.values(), found.offering_id or None)
+    for each in counted:
+        check_investment(each, parties)
+    return explain_uncounted(counted, found.offering_id or None)

@@ -37,12 +37,11 @@ def is_counted(entry: NewEntry) -> bool:
     return not entry.reverses_journal_entry_id and bool(entry.investment_id or list_counted(entry))
 
 
-def check_investment(entry: NewEntry, parties: Mapping[str, str], field: str) -> None:
+def check_investment(entry: NewEntry, parties: Mapping[str, str]) -> None:
     """What an entry posts for an investment is counted by it.
 
     Args:
         parties: Of each investment in the offering of the escrow account, its party.
-        field: Which names the investment.
 
     Raises: InvestmentNotFound.
     """
@@ -50,41 +49,57 @@ def check_investment(entry: NewEntry, parties: Mapping[str, str], field: str) ->
         return
     party_id = parties.get(entry.investment_id)
     if party_id is None or any(account.party_id != party_id for account in list_counted(entry)):
-        raise InvestmentNotFound(field)
+        raise InvestmentNotFound(entry.named_field)
 
 
 def list_taken_unnamed(entry: NewEntry) -> list[LedgerAccount]:
-    """The ledger accounts that an entry which names no investment takes from, or settles, where investments count."""
+    """The ledger accounts that an entry which names no investment takes from, or settles, where investments count. A
+    reversal names what its original does: what that one brought may be gone by now.
+    """
     if entry.investment_id is not None:
         return []
     changes = sum_changes(entry.legs)
-    return [account for account in list_counted(entry) if changes[account] < 0]
+    return [account for account, minor in changes.items() if account.kind in COUNTED_KINDS and minor < 0]
 
 
-def check_unnamed(entries: Mapping[str, NewEntry], uncounted: Mapping[LedgerAccount, int], currency: str) -> None:
+def check_unnamed(entries: Iterable[NewEntry], uncounted: Mapping[LedgerAccount, int], currency: str) -> None:
     """What was booked for an investment is taken by an entry that names it: else the investment counts it for ever, and
     never ends.
 
     Args:
-        entries: By the path of the entry in the request; each is judged after those before it.
+        entries: Each is judged after those before it.
         uncounted: What was booked for no investment, by ledger account, on its normal side, in minor units.
 
     Raises: InvalidField.
     """
     left = Counter(uncounted)
-    for path, entry in entries.items():
+    for entry in entries:
         if entry.investment_id is not None:
             continue
         changes, taken = sum_changes(entry.legs), list_taken_unnamed(entry)
         left.update({account: minor for account, minor in changes.items() if account.kind in COUNTED_KINDS})
         for account in taken:
             if left[account] < 0:
-                there = Money(max(0, left[account] - changes[account]), currency)
-                raise InvalidField(
-                    f"{Money(-changes[account], currency)} would be taken from {account}, of which {there} was booked"
-                    " for no investment: name the investment that the rest was booked for.",
-                    fields={f"{path}.investment_id": f"is required: what is taken from {account} was booked for one"},
-                )
+                raise build_unnamed(entry, account, left[account], currency)
+
+
+def build_unnamed(entry: NewEntry, account: LedgerAccount, left_minor: int, currency: str) -> InvalidField:
+    """The refusal of an entry that takes what was booked for an investment.
+
+    Args:
+        left_minor: What of the ledger account would have been booked for no investment after it: below zero.
+    """
+    taken_minor = -sum_changes(entry.legs)[account]
+    there = Money(max(0, left_minor + taken_minor), currency)
+    taken = Money(taken_minor, currency)
+    said = f"{taken} would be taken from {account}, of which {there} was booked for no investment"
+    if entry.reverses_journal_entry_id:
+        cure = "reverse what took the rest first"
+        fault = f"cannot be reversed: what is taken from {account} was booked for an investment"
+    else:
+        cure = "name the investment that the rest was booked for"
+        fault = f"is required: what is taken from {account} was booked for one"
+    return InvalidField(f"{said}: {cure}.", fields={entry.named_field or "investment_id": fault})
 
 
 def explain_uncounted(entries: Iterable[NewEntry], offering_id: str | None) -> list[Explanation]:

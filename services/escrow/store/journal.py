@@ -17,10 +17,9 @@ from asyncpg import Connection, Record
 
 from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
 from services.chassis.data.reach import is_mine
-from services.chassis.data.sql import bound_sum
 from services.chassis.data.transaction import Tx
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind
-from services.escrow.domain.journal import EntryType, Layer, Leg, NewEntry
+from services.escrow.domain.journal import Layer, Leg, NewEntry
 from services.escrow.domain.provider_fees import find_fee_entries
 from services.escrow.tables import escrow_accounts, journal_entries, ledger_accounts, ledger_entries, refused_postings
 
@@ -257,28 +256,31 @@ async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
     return bool(await list_reversed(tx, [journal_entry_id]))
 
 
-async def read_uncounted(tx: Tx, escrow_account_id: str, accounts: Sequence[LedgerAccount]) -> dict[LedgerAccount, int]:
+async def read_uncounted(
+    connection: Connection, place: tuple[str, str], accounts: Sequence[LedgerAccount]
+) -> dict[LedgerAccount, int]:
     """What stands on each of these ledger accounts that was booked for no investment, on its normal side.
 
-    A release is of investments, and names none.
+    A release is of investments, and names none; so is what reverses one.
+
+    Args:
+        place: org_id and escrow_account_id.
     """
-    head, leg, account = journal_entries.c, ledger_entries.c, ledger_accounts.c
-    grows = leg.debit == (account.normal_balance == Direction.DEBIT.value)
-    signed = sa.case((grows, leg.amount_minor), else_=-leg.amount_minor)
-    query = (
-        sa.select(account.kind, account.party_id, bound_sum(sa.func.sum(signed)).label("minor"))
-        .select_from(ledger_accounts)
-        .join(ledger_entries, leg.account_no == account.account_no)
-        .join(journal_entries, sa.and_(head.escrow_no == leg.escrow_no, head.sequence == leg.journal_sequence))
-        .where(
-            *(is_mine(ledger_accounts), account.escrow_account_id == escrow_account_id, ~leg.pending),
-            sa.tuple_(account.kind, account.party_id).in_([(each.kind.value, each.party_id) for each in accounts]),
-            *(head.investment_id.is_(None), head.type != EntryType.RELEASE.value),
-        )
-        .group_by(account.kind, account.party_id)
+    rows = await connection.fetch(
+        "SELECT a.kind, a.party_id,"
+        " sum(CASE WHEN l.debit = (a.normal_balance = 'DEBIT') THEN l.amount_minor ELSE -l.amount_minor END) AS minor"
+        " FROM unnest($3::text[], $4::text[]) AS p (kind, party_id)"
+        " JOIN ledger_accounts a USING (kind, party_id)"
+        " JOIN ledger_entries l ON l.account_no = a.account_no"
+        " JOIN journal_entries j ON j.escrow_no = l.escrow_no AND j.sequence = l.journal_sequence"
+        " WHERE a.org_id = $1 AND a.escrow_account_id = $2 AND NOT l.pending"
+        " AND j.investment_id IS NULL AND j.type <> 'RELEASE' AND NOT EXISTS (SELECT FROM journal_entries o"
+        " WHERE o.org_id = j.org_id AND o.journal_entry_id = j.reverses_journal_entry_id AND o.type = 'RELEASE')"
+        " GROUP BY a.kind, a.party_id",
+        *place,
+        *([each.kind.value for each in accounts], [each.party_id for each in accounts]),
     )
-    rows = await tx.execute(query)
-    return {LedgerAccount(LedgerAccountKind(row.kind), row.party_id): int(row.minor) for row in rows}
+    return {LedgerAccount(LedgerAccountKind(row["kind"]), row["party_id"]): int(row["minor"]) for row in rows}
 
 
 async def list_reversed(tx: Tx, journal_entry_ids: Collection[str]) -> set[str]:
