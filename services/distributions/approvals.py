@@ -45,7 +45,7 @@ from services.distributions.domain.explanations import (
 )
 from services.distributions.domain.investment import list_committed_parties, list_untaken, sum_by_party
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds, find_owed_proceeds
-from services.distributions.domain.payout import PayoutType
+from services.distributions.domain.payout import PayoutType, count_unpaid_proceeds
 from services.distributions.domain.preconditions import (
     build_attempt_change,
     build_default_preconditions,
@@ -78,8 +78,8 @@ from services.distributions.store.offerings import require_offering
 from services.distributions.store.payouts import (
     find_refund_position,
     list_failed_attempts,
+    list_proceeds,
     list_refund_positions,
-    require_last_proceeds,
 )
 
 _POLICIES = {"BLOCK": "block what is paid to them", "SET_OFF": "set off against what is paid to them"}
@@ -206,15 +206,15 @@ class _Details:
     ) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
-            check_may_resend_proceeds(offering)
-            last = await require_last_proceeds(tx, offering.offering_id)
+            attempts = await list_proceeds(tx, offering.offering_id)
+            unpaid = Money(count_unpaid_proceeds(attempts), offering.currency)
+            check_may_resend_proceeds(offering, unpaid.amount_minor)
             earlier = explain_earlier_attempts(await list_failed_attempts(tx, offering.offering_id))
         destination, left_minor = await ask_about_proceeds(self._dependencies, request)
         shown = await ask_default(self._dependencies, destination, offering.sponsor_party_id)
         to, account = destination.bank_account_id, explain_destination(shown, offering.sponsor_party_id, now)
-        asked = Money(last.amount_minor, offering.currency)
-        amount = Money(find_owed_proceeds(last.amount_minor, left_minor), offering.currency)
-        why = (*explain_less_proceeds(asked, amount), *explain_failure(offering.proceeds_failure))
+        amount = Money(find_owed_proceeds(unpaid.amount_minor, left_minor), offering.currency)
+        why = (*explain_less_proceeds(unpaid, amount), *explain_failure(offering.proceeds_failure))
         preview = await self._previews.preview_payouts(
             offering, PayoutType.ESCROW_WITHDRAWAL, {offering.sponsor_party_id: amount}
         )
@@ -228,7 +228,7 @@ class _Details:
             changes=(
                 # One that goes to no account takes away none.
                 *(build_proceeds_changes(offering, to) if destination.pays_to_account else ()),
-                build_attempt_change(last.attempt),
+                build_attempt_change(attempts[-1].attempt),
             ),
             preconditions=(
                 build_policy_precondition(offering),

@@ -107,10 +107,10 @@ def explain_nothing_paid() -> Explanation:
 
 
 def explain_less_proceeds(asked: Money, left: Money) -> tuple[Explanation, ...]:
-    """Told where less of proceeds is paid than failed: who took the rest stands in the journal."""
+    """Told where less of proceeds is paid than is unpaid: who took the rest stands in the journal."""
     if asked == left:
         return ()
-    statement = f"{asked} failed, and {left} is left on ISSUER_PROCEEDS: entries have taken the rest since."
+    statement = f"{asked} is not paid, and {left} is left on ISSUER_PROCEEDS: entries have taken the rest since."
     return (Explanation(statement, "AMOUNTS_OWED", (("asked for", asked), ("left", left)), HOUSE_RULE),)
 
 

@@ -157,24 +157,30 @@ def check_may_refund(offering: Offering) -> None:
         raise IllegalStatusChange(offering.status.value, OfferingStatus.REFUNDING.value)
 
 
-def find_owed_proceeds(asked_minor: int, left_minor: int) -> int:
-    """How much of proceeds that failed is to be paid: what entries have taken of them since is the issuer's no more.
+def find_owed_proceeds(unpaid_minor: int, left_minor: int) -> int:
+    """How much of the proceeds is to be paid again: what entries have taken of them is the issuer's no more, unless
+    they gave it back.
 
     Args:
-        asked_minor: By the last attempt.
+        unpaid_minor: Of the closing's proceeds.
         left_minor: On ISSUER_PROCEEDS of the escrow account.
 
     Raises: NothingToResend: nothing is left.
     """
-    owed_minor = min(asked_minor, left_minor)
+    owed_minor = min(unpaid_minor, left_minor)
     if owed_minor <= 0:
         raise NothingToResend("Nothing of the proceeds is left on ISSUER_PROCEEDS.")
     return owed_minor
 
 
-def check_may_resend_proceeds(offering: Offering) -> None:
-    """Raises: NothingToResend."""
-    if offering.proceeds_failure is None:
+def check_may_resend_proceeds(offering: Offering, unpaid_minor: int = 0) -> None:
+    """
+    Args:
+        unpaid_minor: Of the closing's proceeds, where that was counted: less than all may have been paid.
+
+    Raises: NothingToResend.
+    """
+    if offering.proceeds_failure is None and unpaid_minor <= 0:
         raise NothingToResend("No payment of the proceeds has failed.")
 
 

@@ -5,6 +5,7 @@ Its key is the idempotency key with which transactions is asked, so asking again
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -85,6 +86,19 @@ def set_off(payout: Payout, minor: int) -> Payout:
     """The payout with so much of it set off: it pays the rest. Nothing is left to pay where that was all."""
     invariant(payout.awaits_set_off and 0 <= minor <= payout.amount_minor, "what is set off is part of what is owed")
     return replace(payout, amount_minor=payout.amount_minor - minor, set_off_minor=minor)
+
+
+def count_unpaid_proceeds(attempts: Sequence[Payout]) -> int:
+    """What of the proceeds of a closing is neither paid nor set off, in minor units; nothing while any is under way.
+
+    Args:
+        attempts: To pay them, the first one first, which was to pay all.
+    """
+    if not attempts or not (attempts[-1].has_failed or attempts[-1].status is PayoutStatus.COMPLETED):
+        return 0
+    asked_minor = attempts[0].amount_minor + (attempts[0].set_off_minor or 0)
+    set_off_minor = sum(each.set_off_minor or 0 for each in attempts)
+    return asked_minor - set_off_minor - sum(each.amount_minor for each in attempts if not each.has_failed)
 
 
 def _begin_set_off(offering: Offering) -> int | None:

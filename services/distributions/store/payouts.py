@@ -111,15 +111,10 @@ async def is_newest(tx: Tx, payout: Payout) -> bool:
     return not later
 
 
-async def require_last_proceeds(tx: Tx, offering_id: str) -> Payout:
-    """The newest attempt to pay the proceeds of an offering whose proceeds failed. Raises: NotSealed."""
-    query = (
-        PAYOUTS.select()
-        .where(payouts.c.offering_id == offering_id, payouts.c.type == PayoutType.ESCROW_WITHDRAWAL.value)
-        .order_by(payouts.c.attempt.desc())
-        .limit(1)
-    )
-    return PAYOUTS.read_sealed(tx, (await tx.execute(query)).one())
+async def list_proceeds(tx: Tx, offering_id: str) -> list[Payout]:
+    """All attempts to pay the proceeds of an offering, the first one first. Raises: NotSealed."""
+    which = payouts.c.offering_id == offering_id, payouts.c.type == PayoutType.ESCROW_WITHDRAWAL.value
+    return sorted(await PAYOUTS.list_all(tx, *which), key=lambda each: each.attempt)
 
 
 async def lock_refund_positions(

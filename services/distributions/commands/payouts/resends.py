@@ -27,6 +27,7 @@ from services.distributions.domain.offering import check_may_resend_proceeds, fi
 from services.distributions.domain.payout import (
     build_allocation_payout,
     build_proceeds_payout,
+    count_unpaid_proceeds,
     name_allocation_payout,
 )
 from services.distributions.domain.refunds import AskedAgain
@@ -40,7 +41,7 @@ from services.distributions.store.counted_journals import check_counted
 from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import lock_offering, save_offering
-from services.distributions.store.payouts import PAYOUTS, require_last_proceeds
+from services.distributions.store.payouts import PAYOUTS, list_proceeds
 from services.distributions.store.sagas import insert_saga
 
 
@@ -78,13 +79,15 @@ async def resend_proceeds(
     destination = facts.destination
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
-    check_may_resend_proceeds(offering)
+    attempts = await list_proceeds(tx, offering.offering_id)
+    unpaid_minor = count_unpaid_proceeds(attempts)
+    check_may_resend_proceeds(offering, unpaid_minor)
     named, rail = request.bank_account_id or None, destination.payment_method
     to = named or offering.proceeds_bank_account_id if destination.pays_to_account else None
     field = "bank_account_id" if named else None
     destination.check(to, offering.sponsor_party_id, field=field)
-    last = await require_last_proceeds(tx, offering.offering_id)
-    owed_minor = find_owed_proceeds(last.amount_minor, facts.left_minor)
+    last = attempts[-1]
+    owed_minor = find_owed_proceeds(unpaid_minor, facts.left_minor)
     shown_minor = await read_shown_minor(tx, RESEND_PROCEEDS, offering.offering_id)
     mandate = (await inherit_mandate(tx, last.saga_id)).join(offering.makers)
     saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id, mandate)
