@@ -58,7 +58,7 @@ def database_of(name: str) -> Database:
 
 # The one order of services, wherever they are listed.
 SERVICES = (
-    Service("transactions", calls=("escrow", "distributions", "compliance"), hears=("compliance",)),
+    Service("transactions", calls=("escrow", "distributions", "compliance"), hears=("escrow", "compliance")),
     Service("escrow", calls=("transactions", "distributions", "compliance"), hears=("transactions",)),
     Service(
         "distributions",
