@@ -52,13 +52,13 @@ from services.transactions.domain.explanations import (
     explain_confirmation,
     explain_holder_type,
     explain_payment,
-    explain_reference,
     explain_take_back,
     explain_use,
     explain_whose_word,
 )
 from services.transactions.domain.payments import find_outcome
 from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
+from services.transactions.domain.reported_returns import explain_reference
 from services.transactions.domain.reversal_rules import explain_deadline
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -170,7 +170,7 @@ class _Details:
         preview = await self._preview(row, "ENDED" if to is Status.FAILED else "RETURNED")
         confirmed = (explain_confirmation(row),) if row.settled_at else ()
         arrival = await self._explain_arrival(row, is_undone=to is Status.RETURNED)
-        confirmed = (*confirmed, *arrival, *explain_reference(request.bank_reference))
+        confirmed = (*confirmed, *arrival, *explain_reference(request.bank_reference, row.bank_reference))
         return ApprovalDetails(
             f"{spell_payment(row)}. {failure.message}",
             row.transaction_id,

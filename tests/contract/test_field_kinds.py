@@ -71,7 +71,7 @@ PERSONS = {"person_id", "makers", "created_by"}
     [
         ("4111111111111111", {"account_number"}),
         ("DE89-3704-0044-0532-0130-00", set()),
-        ("021000021-000123456", {"external_id", "bank_reference"}),
+        ("021000021-000123456", {"external_id", "bank_reference", "provider_reference"}),
     ],
 )
 def test_a_number_that_money_is_drawn_with_is_taken_in_no_text_that_people_write(number, others):

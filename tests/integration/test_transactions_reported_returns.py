@@ -103,10 +103,30 @@ async def test_one_line_of_a_statement_is_one_fact_whatever_it_is_said_to_be(ser
     own = await report(service, second, bank_reference="IN-6")  # a check may come back under its own number
     [told] = [each.statement for each in own.explanations if each.rule == "BANK_REFERENCE"]
     assert "“IN-6”" in told
+    assert "the reference that confirmed the payment" in told
     await service.grant(own)
     await service.grant(await report(service, first, bank_reference="R-7"))
     waiting = await announce(service, T.CHECK)
     assert (await refused(confirm(service, waiting, "r7"))).reason == "BANK_REFERENCE_USED"
+
+
+async def test_the_line_that_confirmed_a_wire_does_not_say_that_it_came_back(service: TransactionsHarness) -> None:
+    wire = await arrived(service, T.WIRE, reference="FED-9")
+    asked = report(service, wire, kind="WIRE_RETURNED", bank_reference="fed 9")
+    assert (await refused(asked)).reason == "BANK_REFERENCE_USED"
+    await service.grant(await report(service, wire, kind="WIRE_RETURNED", bank_reference="FED-10"))
+    assert (await service.path(wire.transaction_id))[-1] == "RETURNED"
+
+
+async def test_a_line_of_a_statement_is_looked_up_by_its_reference(service: TransactionsHarness) -> None:
+    first, _ = await arrived(service, reference="FED-1"), await arrived(service, reference="FED-2")
+    found = await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest(bank_reference=["FED-1"]))
+    assert [each.transaction_id for each in found.transactions] == [first.transaction_id]
+    debit = await service.deposit()
+    await service.work()
+    known = (await service.get(debit.transaction_id)).provider_reference
+    found = await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest(provider_reference=[known]))
+    assert [each.transaction_id for each in found.transactions] == [debit.transaction_id]
 
 
 @pytest.mark.parametrize("after", [0, 10, 100], ids=["at risk", "completed", "final"])

@@ -52,8 +52,11 @@ async def record_transaction_return(
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     failure = read_failure(row, request)
-    if request.bank_reference and (other := await find_user_of_reference(tx, row, request.bank_reference)):
-        raise BankReferenceUsed(other)
+    if request.bank_reference:
+        or_itself = not find_kind(request).keeps_reference
+        user = await find_user_of_reference(tx, row, request.bank_reference, or_itself=or_itself)
+        if user is not None:
+            raise BankReferenceUsed(user)
     note = f"{failure.message} {quote(request.note)}"
     to = find_kind(request).to
     row = await moves.save_move(tx, row, to, actor=person, now=now, note=note, failure=failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection
 from datetime import datetime
@@ -86,6 +87,17 @@ def check_reference(bank_reference: str) -> None:
     if any(each.isalnum() and not each.isascii() for each in plain):  # signs are not compared
         fields = {"bank_reference": "must have no letters but A to Z, and no digits but 0 to 9, as banks write them"}
         raise InvalidField("The bank's reference has other letters than banks write.", fields=fields)
+
+
+def is_same_reference(one: str | None, other: str | None) -> bool:
+    """Whether two spellings are of one reference: capitals, blanks and dashes say nothing."""
+    if not one or not other:
+        return False
+    return _spell_plain(one) == _spell_plain(other)
+
+
+def _spell_plain(bank_reference: str) -> str:
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", bank_reference)).upper()
 
 
 def check_confirmed_by_a_person(transaction: Transaction) -> None:

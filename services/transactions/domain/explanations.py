@@ -176,15 +176,6 @@ def explain_confirmation(row: Transaction) -> Explanation:
     return Explanation(f"{statement}.", "CONFIRMED_BY_A_PERSON", operands)
 
 
-def explain_reference(bank_reference: str) -> list[Explanation]:
-    """Which line of the statement says so: whoever decides looks it up."""
-    if not bank_reference:
-        return []
-    shown = f"The custodian's statement is said to show it as {quote(bank_reference)}"
-    statement = f"{shown}: look whether it is that, and no other."
-    return [Explanation(statement, "BANK_REFERENCE", (("bank reference", bank_reference),), HOUSE_RULE)]
-
-
 def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[Explanation]:
     """How much of what is given back the bank may still take back, and until when.
 

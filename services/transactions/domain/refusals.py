@@ -60,8 +60,9 @@ class BankReferenceUsed(DomainError):
 
     def __init__(self, transaction_id: str) -> None:
         super().__init__(
-            f"The bank's reference has confirmed {transaction_id}: one line of its statement confirms one transaction.",
-            fields={"bank_reference": "has confirmed another transaction of this escrow account"},
+            f"The bank's reference has confirmed {transaction_id}, or said that it came back: one line of its statement"
+            " is one fact.",
+            fields={"bank_reference": "has confirmed a transaction of this escrow account, or said that one came back"},
             transaction_id=transaction_id,
         )
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.explanation import HOUSE_RULE, Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import IllegalStatusChange
-from services.transactions.domain.decisions import check_confirmed_by_a_person, check_reference
+from services.chassis.values.text import quote
+from services.transactions.domain.decisions import check_confirmed_by_a_person, check_reference, is_same_reference
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
 
@@ -24,6 +26,7 @@ class ReturnKind:
         to: What it is then.
         message: What became of the transaction.
         is_of_the_bank: Whether the bank did it, and so has a reference for it; else persons did, or failed to.
+        keeps_reference: Whether a statement may show it under the reference by which it was confirmed.
     """
 
     name: str
@@ -32,13 +35,15 @@ class ReturnKind:
     after: frozenset[Status] = ARRIVED
     to: Status = Status.RETURNED
     is_of_the_bank: bool = True
+    keeps_reference: bool = False
 
 
 RETURN_KINDS: Mapping[str, ReturnKind] = MappingProxyType(
     {
         each.name: each
         for each in (
-            ReturnKind("CHECK_RETURNED", "CHECK", "The check came back."),
+            # A check comes back under its number.
+            ReturnKind("CHECK_RETURNED", "CHECK", "The check came back.", keeps_reference=True),
             ReturnKind("WIRE_RETURNED", "WIRE", "The wire came back."),
             ReturnKind("CONFIRMED_IN_ERROR", None, "It was confirmed in error.", is_of_the_bank=False),
             ReturnKind(
@@ -82,3 +87,18 @@ def build_reported_failure(transaction: Transaction, kind: ReturnKind, bank_refe
     if bank_reference:
         return Failure(kind.name, kind.message, metadata={"bank_reference": bank_reference})
     return Failure(kind.name, kind.message)
+
+
+def explain_reference(bank_reference: str, confirmed_by: str | None) -> list[Explanation]:
+    """Which line of the statement says so: whoever decides looks it up.
+
+    Args:
+        confirmed_by: The reference that confirmed the payment, which is said to have come back.
+    """
+    if not bank_reference:
+        return []
+    shown = f"The custodian's statement is said to show it as {quote(bank_reference)}"
+    statement = f"{shown}: look whether it is that, and no other."
+    if is_same_reference(bank_reference, confirmed_by):
+        statement += " It is the reference that confirmed the payment: look for a second line with it."
+    return [Explanation(statement, "BANK_REFERENCE", (("bank reference", bank_reference),), HOUSE_RULE)]

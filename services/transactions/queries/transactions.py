@@ -130,6 +130,8 @@ _TRANSACTIONS = Listing(
                 _t.investment_id,
                 _t.distribution_id,
                 _t.external_id,
+                _t.bank_reference,
+                _t.provider_reference,
             )
         },
     },
@@ -157,6 +159,8 @@ async def list_transactions(
             "investment_id": request.investment_id,
             "distribution_id": request.distribution_id,
             "external_id": request.external_id,
+            "bank_reference": request.bank_reference,
+            "provider_reference": request.provider_reference,
         },
         **read_time_bounds(request),
     )

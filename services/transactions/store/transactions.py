@@ -180,13 +180,19 @@ async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[st
     return {row.transaction_id: build_transaction(row) for row in rows}
 
 
-async def find_user_of_reference(tx: Tx, row: Transaction, bank_reference: str) -> str | None:
+async def find_user_of_reference(
+    tx: Tx, row: Transaction, bank_reference: str, *, or_itself: bool = False
+) -> str | None:
     """Another transaction that a bank's reference confirmed, or said to have come back, in an account that the row is
     of: one line of its statement is one fact. Who else names one there waits.
+
+    Args:
+        or_itself: Or the row, which was confirmed by it.
     """
+    but = "" if or_itself else row.transaction_id
     for escrow_account_id in sorted(row.escrow_account_ids):
         await lock_name(tx, "bank_references", escrow_account_id)
-        asked = {"account": escrow_account_id, "reference": bank_reference, "but": row.transaction_id}
+        asked = {"account": escrow_account_id, "reference": bank_reference, "but": but}
         found: str | None = await tx.scalar(_USING_REFERENCE, asked)
         if found is not None:
             return found

@@ -28,8 +28,8 @@ _NEWEST = ("created_at", "transaction_id")
 
 def _index_of(what: str) -> sa.Index:
     """The transactions of one of these, as lists have them."""
-    where = sa.text(f"{what}_id IS NOT NULL")
-    return sa.Index(f"transactions_{what}", "org_id", f"{what}_id", *_NEWEST, postgresql_where=where)
+    where = sa.text(f"{what} IS NOT NULL")
+    return sa.Index(f"transactions_{what.removesuffix('_id')}", "org_id", what, *_NEWEST, postgresql_where=where)
 
 
 # A bank's reference as it is compared: people type it in capitals or not, in wide letters, with blanks, dashes or none.
@@ -221,13 +221,15 @@ transactions = sa.Table(
         postgresql_where=sa.text("to_escrow_account_id IS NOT NULL"),
     ),
     sa.Index("transactions_account_status", "org_id", "escrow_account_id", "status", "created_at", "transaction_id"),
-    _index_of("distribution"),
-    _index_of("investment"),
+    _index_of("distribution_id"),
+    _index_of("investment_id"),
+    _index_of("provider_reference"),
+    _index_of("bank_reference"),
     external_index("transactions", "transaction_id"),
     # A bank has one wire or check under a reference, however it is written, so it confirms one transaction; another one
     # where it was confirmed in error.
     sa.Index(
-        "transactions_bank_reference",
+        "transactions_one_by_bank_reference",
         "org_id",
         "escrow_account_id",
         sa.text(PLAIN_REFERENCE),

@@ -489,6 +489,18 @@ def _create_transaction_indexes() -> None:
     op.create_index(
         "transactions_bank_reference",
         "transactions",
+        ["org_id", "bank_reference", "created_at", "transaction_id"],
+        postgresql_where=sa.text("bank_reference IS NOT NULL"),
+    )
+    op.create_index(
+        "transactions_provider_reference",
+        "transactions",
+        ["org_id", "provider_reference", "created_at", "transaction_id"],
+        postgresql_where=sa.text("provider_reference IS NOT NULL"),
+    )
+    op.create_index(
+        "transactions_one_by_bank_reference",
+        "transactions",
         [
             "org_id",
             "escrow_account_id",
