@@ -29,6 +29,8 @@ from services.chassis.values.invariant import require_present
 
 _FIRST_ROW = 2  # below the header
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,63}")
+_OTHER_SEPARATOR = re.compile(r"[;\t|]")
+_ITEM = re.compile(r"\bitems\[([0-9]+)\]")
 _POINTER = re.compile(r"/([0-9]+)(?:/(.+))?")
 # What is left of a byte that is not UTF-8, by "surrogateescape".
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
@@ -47,8 +49,9 @@ class CsvBinding(Binding):
     def __init__(self, method: MethodDescriptor, items: FieldDescriptor) -> None:
         super().__init__(method)
         item = message_of(items)
-        self.columns = columns_of(item)
         self.query = {one.name: one for one in self.list_parameters(self.bound | {items.name})}
+        # What the whole batch has, no row has.
+        self.columns = [column for column in columns_of(item) if column.name not in self.query]
         self._at_items = (items.json_name,)
         self._by_name = {column.name: column for column in self.columns}
         self._required = [column.name for column in self.columns if column.is_required]
@@ -86,7 +89,7 @@ class CsvBinding(Binding):
             return
         for place, row in enumerate(_without_blank_end(rows)):
             if place == self._rows_max:
-                faults.append(Fault("body", "", self._too_many))
+                faults.append(Fault("body", f"/{place + _FIRST_ROW}", self._too_many))
                 return
             if len(row) != len(columns):
                 detail = f"must have {len(columns)} cells, as the header has"
@@ -99,11 +102,16 @@ class CsvBinding(Binding):
             faults.extend(Fault("body", self._point(path), detail) for path, detail in found)
 
     def _read_header(self, names: Sequence[str], faults: list[Fault]) -> list[Column]:
-        columns = []
+        columns: list[Column] = []
+        if len(names) == 1 and _OTHER_SEPARATOR.search(names[0]):
+            faults.append(Fault("body", "/1", "must separate its columns by commas"))
+            return columns
         for number, name in enumerate(names, 1):
             column = self._by_name.get(name)
             shown = name if _PLAIN_NAME.fullmatch(name) else f"column {number}"
-            if column is None:
+            if name in self.query:
+                faults.append(Fault("body", f"/1/{shown}", "is of the whole file: it stands in the query"))
+            elif column is None:
                 faults.append(Fault("body", f"/1/{shown}", "is not a column"))
             elif column in columns:
                 faults.append(Fault("body", f"/1/{shown}", "is there twice"))
@@ -187,4 +195,5 @@ def _in_words(fault: Fault) -> Fault:
     row, names = match.groups()
     column = "" if names is None else names.replace("/", ".")
     named = f", {column}" if column.startswith("column ") else f", column {column}" if column else ""
-    return replace(fault, detail=f"row {row}{named}: {fault.detail}")
+    said = _ITEM.sub(lambda item: f"row {int(item[1]) + _FIRST_ROW}", fault.detail)
+    return replace(fault, detail=f"row {row}{named}: {said}")

@@ -28,7 +28,7 @@ def describe_answer(method: MethodDescriptor) -> Content:
 def describe_body(method: MethodDescriptor) -> Content:
     """The content of a batch's body beside its JSON; nothing of what is no batch."""
     items = find_rows(method)
-    return {} if items is None else _describe(columns_of(message_of(items)))
+    return {} if items is None else _describe(CsvBinding(method, items).columns)
 
 
 def list_parameters(method: MethodDescriptor) -> list[Parameter]:

@@ -117,7 +117,6 @@ async def test_a_thousand_are_cancelled_with_their_history_and_events(service: T
 
 @pytest.mark.parametrize(("items", "field"), [
     ([], "items"),
-    ([Cancel(transaction_id="txn_1"), Cancel(transaction_id="txn_1")], "items"),
     ([Cancel(transaction_id="txn_1", validate_only=True)], "items"),
     ([Cancel(transaction_id="txn_1"), Cancel(transaction_id="esc_1")], "items[1].transaction_id"),
     (
@@ -129,3 +128,12 @@ def test_a_batch_of_cancellations_that_is_malformed_is_refused_as_a_whole(items,
     with pytest.raises(InvalidField) as refusal:
         validate(pb.BatchCancelTransactionsRequest(items=items))
     assert set(refusal.value.fields) == {field}
+
+
+async def test_a_batch_that_names_a_transaction_twice_says_where(service: TransactionsHarness) -> None:
+    [made] = await make(service, 1, IMPORT)
+    twice = [Cancel(transaction_id=made.transaction_id) for _ in range(2)]
+    with pytest.raises(InvalidField) as refusal:
+        await cancel(service, IMPORT, twice)
+    assert refusal.value.fields == {"items[1].transaction_id": "is that of items[0], too"}
+    assert (await service.get(made.transaction_id)).status != pb.Transaction.CANCELLED

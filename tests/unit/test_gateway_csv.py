@@ -116,12 +116,13 @@ BAD = [
     (row(type=""), "/2/type", "row 2, column type: is required"),
     (row(idempotencyKey=""), "/2/idempotencyKey", "row 2, column idempotencyKey: is required"),
     (row(escrowAccountId="txn_1"), "/2/escrowAccountId", "row 2, column escrowAccountId: must be an id"),
-    (row(validateOnly="yes"), "/2/validateOnly", "row 2, column validateOnly: must be true or false"),
+    (row(validateOnly="true"), "/1/validateOnly", "row 1, column validateOnly: is of the whole file"),
+    (f"{COLUMNS}\n{GOOD}".replace(",", ";"), "/1", "row 1: must separate its columns by commas"),
     (row(metadata="{"), "/2/metadata", "row 2, column metadata: is not valid JSON"),
     (row(metadata="[]"), "/2/metadata", "row 2, column metadata: must be an object"),
     (row(metadata='"{""a"": 1}"'), "/2/metadata", "row 2, column metadata: must be a string"),
     (row(description="a\0b"), "/2/description", "row 2, column description: must"),
-    (f"{COLUMNS}\n{GOOD}\n{GOOD}", "/3/idempotencyKey", "row 3, column idempotencyKey: is the key of"),
+    (f"{COLUMNS}\n{GOOD}\n{GOOD}", "/3/idempotencyKey", "row 3, column idempotencyKey: is the key of row 2, too"),
 ]
 
 
@@ -137,7 +138,7 @@ def test_a_file_has_as_many_rows_as_a_batch_has_items_and_no_more():
     rows = [GOOD.replace("k1", f"k{number}") for number in range(1001)]
     assert len(read("\n".join([COLUMNS, *rows[:1000]])).items) == 1000
     [fault] = faults("\n".join([COLUMNS, *rows]))
-    assert (fault.pointer, fault.detail) == ("", "must contain no more than 1000 item(s)")
+    assert (fault.pointer, fault.detail) == ("/1002", "row 1002: must contain no more than 1000 item(s)")
 
 
 def test_of_many_faults_as_many_are_told_as_an_answer_has():

@@ -20,7 +20,7 @@ from services.chassis.data.once_each import Deed, answered_each, once_each, rehe
 from services.chassis.data.operations import do_whole
 from services.chassis.data.seals import NotSealed, build_withheld
 from services.chassis.data.transaction import Tx
-from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.errors import DomainError, InvalidField, Unavailable
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS
 from services.transactions.commands.cancellation import (
@@ -50,8 +50,21 @@ _LEFT_SECONDS = 6.0
 async def batch_cancel_transactions(
     dependencies: Dependencies, request: pb.BatchCancelTransactionsRequest
 ) -> pb.BatchCancelTransactionsResponse:
-    """Raises: RequestInFlight: another request with one of the keys still runs."""
+    """Raises: RequestInFlight: another request with one of the keys still runs. InvalidField."""
+    _check_named_once(request.items)
     return await do_whole(_cancel_batch(dependencies, request))
+
+
+def _check_named_once(items: Sequence[Item]) -> None:
+    """Raises: InvalidField."""
+    first: dict[str, int] = {}
+    faults = {
+        f"items[{number}].transaction_id": f"is that of items[{first[item.transaction_id]}], too"
+        for number, item in enumerate(items)
+        if first.setdefault(item.transaction_id, number) != number
+    }
+    if faults:
+        raise InvalidField("A batch names no transaction twice.", fields=faults)
 
 
 async def _cancel_batch(
