@@ -171,7 +171,8 @@ def _explain_left_out(statement: str, rule: str, left_out: Sequence[tuple[Invest
     currency = left_out[0][0].currency
     total = Money(sum(minor for _, minor in left_out), currency)
     said = statement.format(amount=total, whom=name_some({each.party_id for each, _ in left_out}))
-    operands = tuple((each.investment_id, Money(minor, currency)) for each, minor in left_out[:_NAMED_MAX])
+    largest = sorted(left_out, key=lambda one: (-one[1], one[0].investment_id))[:_NAMED_MAX]
+    operands = tuple((each.investment_id, Money(minor, currency)) for each, minor in largest)
     return (Explanation(said, rule, operands, HOUSE_RULE),)
 
 

@@ -137,10 +137,13 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
 
     Args:
         debts: How much each of them owes; nobody who owes nothing.
+
+    Returns: Those who owe most are named, as in what follows.
     """
     if not debts:
         return []
-    owed = tuple((party_id, Money(minor, currency)) for party_id, minor in debts.items())[:_SHORT_MAX]
+    most = sorted(debts.items(), key=lambda debt: -debt[1])[:_SHORT_MAX]
+    owed = tuple((party_id, Money(minor, currency)) for party_id, minor in most)
     total = Money(sum(debts.values()), currency)
     who = f"{owed[0][0]} owes" if len(debts) == 1 else f"{len(debts)} of the parties owe"
     statement = f"{who} {total} that was paid in and taken back by the bank: no payout goes there before."
@@ -155,11 +158,12 @@ def explain_debts_at_sources(debts: Mapping[str, tuple[str, int]], currency: str
     """
     if not debts:
         return []
-    owed = tuple((party_id, f"{Money(minor, currency)} in {where}") for party_id, (where, minor) in debts.items())
+    most = sorted(debts.items(), key=lambda debt: -debt[1][1])[:_SHORT_MAX]
+    owed = tuple((party_id, f"{Money(minor, currency)} in {where}") for party_id, (where, minor) in most)
     who = f"{owed[0][0]} owes {owed[0][1]}" if len(debts) == 1 else f"{len(debts)} of the parties owe money"
     came = "from where some was transferred, since the bank took it back"
     statement = f"{who}, {came}: no payout goes there before, and no transfer settles it, but entries by hand do."
-    return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed[:_SHORT_MAX]), HOUSE_RULE)]
+    return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed), HOUSE_RULE)]
 
 
 def explain_set_offs(set_offs: Mapping[str, tuple[int, int, int]], currency: str) -> list[Explanation]:
@@ -175,7 +179,8 @@ def explain_set_offs(set_offs: Mapping[str, tuple[int, int, int]], currency: str
         owed, taken, paid = (Money(minor, currency) for minor in (owed_minor, set_off_minor, paid_minor))
         return f"owes {owed}, {taken} set off, {paid} paid"
 
-    spelled = tuple((party_id, spell(*figures)) for party_id, figures in set_offs.items())[:_SHORT_MAX]
+    most = sorted(set_offs.items(), key=lambda one: -one[1][0])[:_SHORT_MAX]
+    spelled = tuple((party_id, spell(*figures)) for party_id, figures in most)
     owed, taken, paid = (Money(sum(each), currency) for each in zip(*set_offs.values(), strict=True))
     who = f"{spelled[0][0]} owes" if len(set_offs) == 1 else f"{len(set_offs)} of the parties owe"
     statement = f"{who} {owed} that the bank took back: {taken} is set off against what they are owed, and {paid} paid."
