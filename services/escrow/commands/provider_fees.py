@@ -55,7 +55,7 @@ async def book_provider_fee(
         effective_at=min(occurred_at, now),
         currency=kept.currency_code,
         transaction_id=transaction.transaction_id,
-        when_frozen=True,
+        is_of_rails=True,
     )
     await book_in(tx, [entry], now)
     unpaid_minor = sum(leg.amount_minor for leg in legs if leg == debit(PROVIDER_FEES, leg.amount_minor))

@@ -197,7 +197,7 @@ def _build_entry(
         investment_id=transaction.investment_id or None,
         distribution_id=transaction.distribution_id or None,
         reverses_journal_entry_id=reverses,
-        when_frozen=True,
+        is_of_rails=True,
     )
 
 

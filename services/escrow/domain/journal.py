@@ -178,8 +178,8 @@ class NewEntry:
     named_field: str | None = None
     payee_party_id: str | None = None  # whom the rails are asked to pay by it
     forbids_debts: bool = False  # nothing is booked by it while any party owes what the bank took back
-    # True for facts of the rails: the money has moved, frozen or not.
-    when_frozen: bool = False
+    # True for facts of the rails: the money has moved, whether the account is frozen or its cash runs out.
+    is_of_rails: bool = False
     # True where money leaves, or becomes another's, by it: all that the escrow account had before must be ours.
     asks_for_seals: bool = False
 

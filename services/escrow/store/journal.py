@@ -172,7 +172,7 @@ def _columns(entries: Sequence[NewEntry], escrows: Mapping[tuple[str, str], int]
                 entry.created_by,
                 entry.external_id,
                 orjson.dumps(entry.metadata).decode() if entry.metadata else None,
-                entry.when_frozen,
+                entry.is_of_rails,
                 len(entry.legs),
                 owing,
                 entry.forbids_debts,

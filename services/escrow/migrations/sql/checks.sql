@@ -90,6 +90,7 @@ BEGIN
             SELECT l.account_no, l.journal_sequence, l.sequence
             FROM legs l
             JOIN ledger_accounts a ON a.account_no = l.account_no AND a.kind = 'CASH'
+            -- What a row shows of whether rails say it: the posting function is told, and asks for more.
             JOIN journal_entries j ON j.escrow_no = l.escrow_no AND j.sequence = l.journal_sequence
                 AND j.transaction_id IS NULL
             WHERE l.posted_after < 0

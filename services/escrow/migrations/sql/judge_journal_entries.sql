@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION judge_journal_entries(
     a_escrow int[], a_kind text[], a_party text[], a_debit_normal boolean[], a_overdrawable boolean[],
     a_posted bigint[], a_pending bigint[], a_held bigint[], a_sequence bigint[],
     j_escrow int[], j_first int[], j_fingerprint bytea[], j_currency text[], j_reverses text[],
-    j_when_frozen boolean[], j_legs int[], j_owing int[], j_forbids_debts boolean[], j_owed bigint[],
+    j_is_of_rails boolean[], j_legs int[], j_owing int[], j_forbids_debts boolean[], j_owed bigint[],
     j_owed_at text[], j_owed_until bigint[], j_duplicate bigint[], j_place text[], j_other boolean[],
     j_reversal text[], j_reversed_by bigint[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[],
@@ -78,7 +78,7 @@ BEGIN
         result := CASE
             WHEN e_status[e] IS NULL THEN 'not_found'
             WHEN e_status[e] = 'CLOSED' THEN 'closed'
-            WHEN e_status[e] = 'FROZEN' AND NOT j_when_frozen[i] THEN 'frozen'
+            WHEN e_status[e] = 'FROZEN' AND NOT j_is_of_rails[i] THEN 'frozen'
             WHEN j_currency[i] <> e_currency[e] THEN 'currency_mismatch' END;
         subject[i] := e_currency[e];
         IF result IS NULL AND j_reverses[i] IS NOT NULL THEN
@@ -167,7 +167,7 @@ BEGIN
                     available[i] := signed + CASE
                         WHEN a_posted[a] < a_held[a] THEN a_posted[a] - a_held[a] ELSE a_pending[a] END;
                     EXIT;
-                ELSIF NOT j_when_frozen[i] AND (
+                ELSIF NOT j_is_of_rails[i] AND (
                     a_kind[a] = 'IN_TRANSIT' AND a_posted[a] > 0 OR a_kind[a] = 'CASH' AND a_posted[a] < 0
                 ) THEN
                     -- Persons take back what is on its way out, and say of no money that rails owe it: it would pass

@@ -43,7 +43,7 @@ CREATE OR REPLACE FUNCTION post_journal_entries(
     j_escrow int[], j_first int[], j_key uuid[], j_fingerprint bytea[], j_id text[], j_type text[],
     j_description text[], j_effective timestamptz[], j_currency text[], j_transaction text[], j_investment text[],
     j_distribution text[], j_reverses text[], j_created_by text[], j_external text[], j_metadata jsonb[],
-    j_when_frozen boolean[], j_legs int[], j_owing int[], j_forbids_debts boolean[],
+    j_is_of_rails boolean[], j_legs int[], j_owing int[], j_forbids_debts boolean[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[], j_seal bytea[],
     j_refusal_seal bytea[],
     OUT verdict text[], OUT replayed boolean[], OUT sequence bigint[], OUT subject text[], OUT kind text[],
@@ -100,7 +100,7 @@ BEGIN
                 array_dims(j_id), array_dims(j_type), array_dims(j_description), array_dims(j_effective),
                 array_dims(j_currency), array_dims(j_transaction), array_dims(j_investment),
                 array_dims(j_distribution), array_dims(j_reverses), array_dims(j_created_by),
-                array_dims(j_external), array_dims(j_metadata), array_dims(j_when_frozen), array_dims(j_legs),
+                array_dims(j_external), array_dims(j_metadata), array_dims(j_is_of_rails), array_dims(j_legs),
                 array_dims(j_owing), array_dims(j_forbids_debts),
                 array_dims(j_seal), array_dims(j_refusal_seal)
             ]),
@@ -194,14 +194,14 @@ BEGIN
     -- where it may not be, not even between the legs of an entry.
     SELECT bool_and(
         u.first = u.i AND u.reverses IS NULL AND (u.code = currency[u.e]) IS NOT FALSE AND coalesce(
-            e_status[u.e] IN ('ACTIVE', 'LIQUIDATING') OR e_status[u.e] = 'FROZEN' AND u.when_frozen, false
+            e_status[u.e] IN ('ACTIVE', 'LIQUIDATING') OR e_status[u.e] = 'FROZEN' AND u.is_of_rails, false
         )
     )
     AND NOT EXISTS (SELECT FROM journal_entries j WHERE j.request_key = ANY (j_key) AND j.org_id = ANY (e_org))
     AND NOT EXISTS (SELECT FROM refused_postings f WHERE f.request_key = ANY (j_key) AND f.org_id = ANY (e_org))
     INTO is_sound
-    FROM unnest(j_escrow, j_first, j_reverses, j_currency, j_when_frozen) WITH ORDINALITY
-        AS u (e, first, reverses, code, when_frozen, i);
+    FROM unnest(j_escrow, j_first, j_reverses, j_currency, j_is_of_rails) WITH ORDINALITY
+        AS u (e, first, reverses, code, is_of_rails, i);
     IF is_sound THEN
         SELECT array_agg(leg.sequence ORDER BY leg.n), array_agg(leg.posted::bigint ORDER BY leg.n),
                array_agg(leg.pending::bigint ORDER BY leg.n),
@@ -210,7 +210,7 @@ BEGIN
                    a_escrow[leg.a] = j_escrow[l_entry[leg.n]]
                    AND (a_overdrawable[leg.a] OR leg.posted >= a_held[leg.a] AND leg.pending >= 0)
                    AND (
-                       a_kind[leg.a] NOT IN ('CASH', 'IN_TRANSIT') OR j_when_frozen[l_entry[leg.n]]
+                       a_kind[leg.a] NOT IN ('CASH', 'IN_TRANSIT') OR j_is_of_rails[l_entry[leg.n]]
                        OR CASE a_kind[leg.a] WHEN 'CASH' THEN leg.posted >= 0 ELSE leg.posted <= 0 END
                    ), false
                ))
@@ -292,7 +292,7 @@ BEGIN
         SELECT * INTO r FROM judge_journal_entries(
             e_id, e_status, currency, e_sequence, e_free, e_owed,
             a_escrow, a_kind, a_party, a_debit_normal, a_overdrawable, a_posted, a_pending, a_held, a_sequence,
-            j_escrow, j_first, j_fingerprint, j_currency, j_reverses, j_when_frozen, j_legs, j_owing, j_forbids_debts,
+            j_escrow, j_first, j_fingerprint, j_currency, j_reverses, j_is_of_rails, j_legs, j_owing, j_forbids_debts,
             j_owed, j_owed_at, j_owed_until, j_duplicate, j_place, j_other, j_reversal, j_reversed_by,
             l_account, l_debit, l_pending, l_amount,
             verdict, replayed, subject, kind, party_id, available, requested
