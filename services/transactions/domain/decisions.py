@@ -197,7 +197,7 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
         check_window(transaction, now)
         return
     if transaction.status not in (Status.FAILED, Status.RETURNED):
-        raise IllegalStatusChange(transaction.status, Status.PENDING_RETRY)
+        raise IllegalStatusChange(transaction.status, Status.QUEUED)
     failure, network_code = transaction.failure, network_code_of(transaction.failure)
     if transaction.is_inbound:
         check_attempts(transaction)  # first: the last attempt's failure is not marked retryable, for want of attempts
