@@ -113,7 +113,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["5a850148ebe55417"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["f6b42791c39e6b49"],
+    "transactions": ["6fc4ba9ee9f83a80"],
     "vault_keys": ["2b453a64f505be8c"],
     "sweep_lines": ["6460c4e3616cacf9"],
     "sweeps": ["136b3ffed63c8859"],

@@ -55,6 +55,7 @@ DEPOSIT = Transaction(
     approval_reason=None,
     investment_id="inv_1",
     refunded_transaction_id=None,
+    replaced_transaction_id=None,
     distribution_id=None,
     allocation_id=None,
     description=None,

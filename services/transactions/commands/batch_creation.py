@@ -16,7 +16,7 @@ from services.chassis.calls.batch import build_results
 from services.chassis.data.once_each import Deed, answered_each, once_each, rehearse_each
 from services.chassis.data.seals import NotSealed, build_withheld
 from services.chassis.data.transaction import Tx
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, InvalidField
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.batch_evaluation import evaluate_created, rehearse_created
 from services.transactions.commands.batch_inflow import ask_about_inflows
@@ -24,6 +24,7 @@ from services.transactions.commands.creation import (
     build_row,
     check_create_transaction,
     check_way,
+    find_replaced,
 )
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_remaining
 from services.transactions.dependencies import Dependencies
@@ -87,6 +88,7 @@ class _Creation:
         self._choice = choice
         self._now = now
         self._accounts: Mapping[str, BankAccount | NotSealed] = {}
+        self._replaced: dict[str, str | DomainError | None] = {}
 
     @property
     def deed(self) -> Deed[Item, pb.Transaction]:
@@ -97,7 +99,24 @@ class _Creation:
             tx, {item.bank_account_id for item in items if item.bank_account_id}
         )
         counted = await store.count_contributions(tx, self._list_paid(items))
+        await self._take_replaced(tx, items)
         return [self._find_refusal(item, counted) for item in items]
+
+    async def _take_replaced(self, tx: Tx, items: Sequence[Item]) -> None:
+        """What each is paid instead of, or why it is not, in the order of what it is, as others lock it."""
+        taken: dict[str, str] = {}
+        for item in sorted(items, key=lambda each: each.replaced_transaction_id):
+            key = item.idempotency_key
+            try:
+                replaced = await find_replaced(tx, item)
+            except DomainError as refusal:
+                self._replaced[key] = refusal
+                continue
+            if replaced is not None and taken.setdefault(replaced, key) != key:
+                fault = {"replaced_transaction_id": "is replaced by another item of the batch"}
+                self._replaced[key] = InvalidField("What came to nothing is paid once.", fields=fault)
+                continue
+            self._replaced[key] = replaced
 
     def _find_refusal(self, item: Item, counted: Mapping[str, object]) -> DomainError | None:
         verdict, account = self._verdicts[item.idempotency_key], self._accounts.get(item.bank_account_id)
@@ -110,12 +129,13 @@ class _Creation:
             check_way(item, account if isinstance(account, BankAccount) else None, self._choice)
         except DomainError as refusal:
             return refusal
-        return None
+        replaced = self._replaced[item.idempotency_key]
+        return replaced if isinstance(replaced, DomainError) else None
 
     async def _do(self, tx: Tx, items: Sequence[Item]) -> list[Created]:
         refusals = await self._take_commitments(tx, items)
         rows = [
-            build_row(item, self._find_account(item), self._choice)
+            build_row(item, self._find_account(item), self._choice, self._get_replaced(item))
             for item in items
             if item.idempotency_key not in refusals
         ]
@@ -125,6 +145,11 @@ class _Creation:
             created = await moves.insert_transactions(tx, rows, due_ms=_EVALUATE_GRACE_MS, actor=person, now=self._now)
         made = {row.idempotency_key: answer_transaction(row, self._now) for row in created}
         return [refusals.get(item.idempotency_key) or made[item.idempotency_key] for item in items]
+
+    def _get_replaced(self, item: Item) -> str | None:
+        replaced = self._replaced[item.idempotency_key]
+        assert not isinstance(replaced, DomainError)  # it was refused
+        return replaced
 
     async def _take_commitments(self, tx: Tx, items: Sequence[Item]) -> dict[str, DomainError]:
         """Counts each contribution against what its investment has left after those before it: why some are refused."""

@@ -11,16 +11,19 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.ids import new_id
+from services.chassis.values.money import Money
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount, check_usable, list_payee_makers
 from services.transactions.domain.decisions import check_carries, check_carries_type
 from services.transactions.domain.rails import RAILS
-from services.transactions.domain.refusals import TypeNotSupported
+from services.transactions.domain.refusals import AlreadyReplaced, TypeNotSupported
+from services.transactions.domain.replacements import check_may_replace
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves
+from services.transactions.store import transactions as store
 
 # The request that records a transaction has it evaluated at once. Should it die, a job does, after so long.
 EVALUATE_GRACE_MS = 2_000
@@ -91,7 +94,7 @@ async def create_transaction(
 
     Raises:
         BankAccountNotFound, BankAccountNotUsable, CommitmentExceeded, TooManyUnsettledPayments,
-        PaymentMethodNotSupported, or what the verdict refuses
+        PaymentMethodNotSupported, or what the verdict or `find_replaced` refuses
     """
     verdict.check()
     account = None
@@ -101,11 +104,31 @@ async def create_transaction(
     if verdict.investment is not None:
         party_id = current_principal().choose_party(request.party_id)
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
-    values = build_row(request, account, choice)
+    values = build_row(request, account, choice, await find_replaced(tx, request))
     [row] = await moves.insert_transactions(
         tx, [values], due_ms=EVALUATE_GRACE_MS, actor=current_principal().person, now=now
     )
     return answer_transaction(row, now)
+
+
+async def find_replaced(tx: Tx, request: pb.CreateTransactionRequest) -> str | None:
+    """What came to nothing and is paid by this one instead; None where it names none.
+
+    Raises: TransactionNotFound, IllegalStatusChange, InvalidField, AlreadyReplaced, NotSealed.
+    """
+    if not request.replaced_transaction_id:
+        return None
+    replaced = check_may_replace(
+        await store.find_transaction(tx, request.replaced_transaction_id),
+        Money(request.amount.amount_minor, request.amount.currency_code),
+        type_=_T.Type.Name(request.type),
+        party_id=current_principal().choose_party(request.party_id),
+        escrow_account_id=request.escrow_account_id,
+        to_escrow_account_id=request.to_escrow_account_id or None,
+    )
+    if (other := await store.find_replacement(tx, replaced)) is not None:
+        raise AlreadyReplaced(other)
+    return replaced
 
 
 def check_way(request: pb.CreateTransactionRequest, account: BankAccount | None, choice: ProviderChoice) -> None:
@@ -128,13 +151,14 @@ def check_way(request: pb.CreateTransactionRequest, account: BankAccount | None,
 
 
 def build_row(
-    request: pb.CreateTransactionRequest, account: BankAccount | None, choice: ProviderChoice
+    request: pb.CreateTransactionRequest, account: BankAccount | None, choice: ProviderChoice, replaced: str | None
 ) -> dict[str, Any]:
     """What is recorded of a new transaction.
 
     Args:
         account: That it is drawn from or paid to, if any.
         choice: Who carries it.
+        replaced: What it is paid instead of, if anything.
     """
     principal, wanted = current_principal(), TYPES[_T.Type.Name(request.type)]
     rail = RAILS[_T.PaymentMethod.Name(request.payment_method)]
@@ -153,6 +177,7 @@ def build_row(
         "is_corporate": account is not None and wanted.is_inbound and account.is_corporate,
         "approval_reason": choose_approval_reason(request, principal),
         "investment_id": request.investment_id or None,
+        "replaced_transaction_id": replaced,
         "description": request.description or None,
         "external_id": request.external_id or None,
         "metadata": dict(request.metadata),

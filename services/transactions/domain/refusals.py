@@ -133,6 +133,20 @@ class TooManyBankAccounts(DomainError):
     reason = "TOO_MANY_BANK_ACCOUNTS"
 
 
+class AlreadyReplaced(DomainError):
+    """What came to nothing is paid once."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "ALREADY_REPLACED"
+
+    def __init__(self, transaction_id: str) -> None:
+        super().__init__(
+            f"{transaction_id} is paid instead of it, or was: what came to nothing is paid once.",
+            fields={"replaced_transaction_id": f"is replaced by {transaction_id}"},
+            transaction_id=transaction_id,
+        )
+
+
 class TypeNotSupported(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "TYPE_NOT_SUPPORTED"

@@ -42,6 +42,7 @@ class Transaction:
     approval_reason: str | None
     investment_id: str | None
     refunded_transaction_id: str | None  # the contribution by card that a refund gives back
+    replaced_transaction_id: str | None  # the first payout of staff that came to nothing, which it pays instead
     distribution_id: str | None
     allocation_id: str | None
     description: str | None

@@ -22,6 +22,7 @@ from services.transactions.domain.explanations import (
 )
 from services.transactions.domain.linked_accounts import explain_link
 from services.transactions.domain.received_money import RECEIVED_WITHIN
+from services.transactions.domain.replacements import explain_replacement
 from services.transactions.domain.reversal_rules import explain_taken_back_payouts
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts as account_store
@@ -73,6 +74,8 @@ async def explain_past_payments(tx: Tx, row: Transaction, now: datetime) -> list
     alike = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
     more = explain_more_same_payments(alike.all_count - len(alike.rows), has_altered=alike.has_altered)
     told = [*map(explain_same_payment, alike.rows), *more]
+    if row.replaced_transaction_id is not None:
+        told += explain_replacement(await store.find_transaction(tx, row.replaced_transaction_id))
     if row.is_inbound:
         return told
     taken_back = await list_taken_back(tx, [row.party_id], now - RECEIVED_WITHIN)

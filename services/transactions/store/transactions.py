@@ -104,6 +104,11 @@ _USING_REFERENCE = (
     )
     .limit(1)
 )
+_REPLACING = sa.select(_c.transaction_id).where(
+    is_mine(transactions),
+    _c.replaced_transaction_id == sa.bindparam("transaction_id"),
+    _c.status.not_in(sorted(ENDED)),
+)
 _UNFINISHED = (
     sa.select(_c.transaction_id)
     .where(is_mine(transactions))
@@ -197,6 +202,13 @@ async def find_user_of_reference(
         if found is not None:
             return found
     return None
+
+
+async def find_replacement(tx: Tx, transaction_id: str) -> str | None:
+    """Another one that is paid, or was, instead of this one. Who else is about to order one waits."""
+    await lock_name(tx, "replaced_transactions", transaction_id)
+    found: str | None = await tx.scalar(_REPLACING, {"transaction_id": transaction_id})
+    return found
 
 
 async def list_unfinished(tx: Tx, escrow_account_id: str, count_max: int) -> list[str]:

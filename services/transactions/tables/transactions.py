@@ -13,7 +13,7 @@ from services.chassis.data.seals import sealed
 from services.transactions.domain.disputes import DisputeStatus
 from services.transactions.domain.rails import BY_HAND, RAILS
 from services.transactions.domain.reversals import ReversalReason, ReversalStatus
-from services.transactions.domain.states import Status
+from services.transactions.domain.states import ENDED, Status
 from services.transactions.domain.types import TYPES
 from services.transactions.tables.indexes import external_index
 from services.transactions.tables.metadata import metadata
@@ -31,6 +31,8 @@ def _index_of(what: str) -> sa.Index:
     where = sa.text(f"{what} IS NOT NULL")
     return sa.Index(f"transactions_{what.removesuffix('_id')}", "org_id", what, *_NEWEST, postgresql_where=where)
 
+
+_ENDED = ", ".join(repr(each.value) for each in sorted(ENDED))
 
 # A bank's reference as it is compared: people type it in capitals or not, in wide letters, with blanks, dashes or none.
 PLAIN_REFERENCE = "upper(regexp_replace(normalize(bank_reference, NFKC), '[^[:alnum:]]', '', 'g'))"
@@ -62,6 +64,7 @@ transactions = sa.Table(
     text("approval_reason", null=True),  # why a second person approves it, whatever compliance says
     text("investment_id", null=True),
     text("refunded_transaction_id", null=True),  # the contribution by card that a refund gives back
+    text("replaced_transaction_id", null=True),  # the first payout of staff that came to nothing, which it pays instead
     *(text(name, null=True) for name in ("distribution_id", "allocation_id", "description")),
     json("failure", null=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
@@ -163,6 +166,11 @@ transactions = sa.Table(
         ["transactions.org_id", "transactions.transaction_id"],
         name="refunded_transaction",
     ),
+    sa.ForeignKeyConstraint(
+        ["org_id", "replaced_transaction_id"],
+        ["transactions.org_id", "transactions.transaction_id"],
+        name="replaced_transaction",
+    ),
     # Nothing else goes to a card.
     sa.CheckConstraint(
         "(type = 'REFUND' AND payment_method = 'CARD') = (refunded_transaction_id IS NOT NULL)", name="refunds_a_card"
@@ -236,6 +244,13 @@ transactions = sa.Table(
         unique=True,
         postgresql_where=sa.text(KEEPS_REFERENCE),
     ),
+    # What came to nothing is paid once.
+    sa.Index(
+        "transactions_one_instead",
+        *("org_id", "replaced_transaction_id"),
+        unique=True,
+        postgresql_where=sa.text(f"replaced_transaction_id IS NOT NULL AND status NOT IN ({_ENDED})"),
+    ),
     # What the jobs look for; small, because transactions that are final are in none of them.
     sa.Index("transactions_due", "status", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.Index("transactions_retries", "next_attempt_at", postgresql_where=sa.text("status = 'PENDING_RETRY'")),
@@ -255,7 +270,7 @@ transactions = sa.Table(
         *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),
         *("escrow_account_id", "to_escrow_account_id", "party_id", "bank_account_id"),
         *("account_number_digest", "is_corporate", "approval_reason"),
-        "refunded_transaction_id",
+        *("refunded_transaction_id", "replaced_transaction_id"),
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         "payer_action_url",

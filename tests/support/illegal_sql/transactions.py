@@ -83,8 +83,8 @@ FIXED = {
     " name_match has_token_number created_at",
     "transactions": "org_id transaction_id type payment_method amount_minor currency escrow_account_id party_id"
     " to_escrow_account_id bank_account_id account_number_digest is_corporate approval_reason investment_id"
-    " distribution_id allocation_id refunded_transaction_id provider created_by request_subject request_role"
-    " idempotency_key signed_in_at"
+    " distribution_id allocation_id refunded_transaction_id replaced_transaction_id provider created_by"
+    " request_subject request_role idempotency_key signed_in_at"
     " api_key_id created_at",
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt is_debit",

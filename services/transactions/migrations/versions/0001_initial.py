@@ -386,6 +386,7 @@ def _create_transactions() -> None:
         sa.Column("approval_reason", sa.Text(), nullable=True),
         sa.Column("investment_id", sa.Text(), nullable=True),
         sa.Column("refunded_transaction_id", sa.Text(), nullable=True),
+        sa.Column("replaced_transaction_id", sa.Text(), nullable=True),
         sa.Column("distribution_id", sa.Text(), nullable=True),
         sa.Column("allocation_id", sa.Text(), nullable=True),
         sa.Column("description", sa.Text(), nullable=True),
@@ -453,6 +454,11 @@ def _create_transactions() -> None:
             ["transactions.org_id", "transactions.transaction_id"],
             name="refunded_transaction",
         ),
+        sa.ForeignKeyConstraint(
+            ["org_id", "replaced_transaction_id"],
+            ["transactions.org_id", "transactions.transaction_id"],
+            name="replaced_transaction",
+        ),
         sa.PrimaryKeyConstraint("org_id", "transaction_id"),
     )
     for name, condition in _TRANSACTION_CHECKS.items():
@@ -485,6 +491,15 @@ def _create_transaction_indexes() -> None:
         ["org_id", "distribution_id", "created_at", "transaction_id"],
         unique=False,
         postgresql_where=sa.text("distribution_id IS NOT NULL"),
+    )
+    op.create_index(
+        "transactions_one_instead",
+        "transactions",
+        ["org_id", "replaced_transaction_id"],
+        unique=True,
+        postgresql_where=sa.text(
+            "replaced_transaction_id IS NOT NULL AND status NOT IN ('CANCELLED', 'FAILED', 'RETURNED', 'REVERSED')"
+        ),
     )
     op.create_index(
         "transactions_bank_reference",
