@@ -28,7 +28,8 @@ Kind = Literal["address", "refused", "organization", "principal", "guarded"]
 _NAMES_MAX = 1000
 _NUMBER_MAX = 1_000_000
 _BYTES_MAX = 64 * 1024
-# Beyond that, what others tell is added for names that asked here as well: no message fills the memory.
+# Beyond that, what others tell is added for names that asked here as well: no message fills the memory. Nor are more
+# names kept to be told: while NATS is away, nobody takes them.
 _NAMES_HELD_MAX = 20_000
 
 _Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -79,7 +80,7 @@ class Counters:
         cost = min(cost, max(1, rate.amount - 1))
         if not await self._limiter.hit(rate, digest, cost=cost):
             return False
-        if self._untold is not None:
+        if self._untold is not None and (len(self._untold) < _NAMES_HELD_MAX or (kind, digest) in self._untold):
             self._untold[kind, digest] += cost
             self.counted.set()
         return True

@@ -22,7 +22,7 @@ from services.chassis.process.loops import repeat_work
 # What is counted meanwhile is told together.
 _TOGETHER_SECONDS = 0.25
 # Waiting to be added. Of what comes faster than that, some is dropped.
-_WAITING_MAX = 100
+_WAITING_MAX, _WAITING_BYTES_MAX = 100, 1024 * 1024
 
 SHARED = Gauge("realco_rates_shared", "1 while this gateway and the others tell each other what they counted.")
 MESSAGES = Counter("realco_rate_messages_total", "Messages between gateways about what they counted.", ["outcome"])
@@ -58,7 +58,9 @@ async def _share(url: str, counters: Counters) -> None:
     client = await streams.connect(url, "gateway", timeout_seconds=None, hears_itself=False)
     SHARED.set_function(lambda: client.is_connected)
     try:
-        await client.subscribe(COUNTED_SUBJECT, cb=hear, pending_msgs_limit=_WAITING_MAX)
+        await client.subscribe(
+            COUNTED_SUBJECT, cb=hear, pending_msgs_limit=_WAITING_MAX, pending_bytes_limit=_WAITING_BYTES_MAX
+        )
         while True:
             message = counters.take_untold()
             # What was counted while it is away is dropped: told later, it would be counted at a wrong time.

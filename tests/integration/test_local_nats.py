@@ -18,6 +18,7 @@ from deploy.provision import provision
 from deploy.teams import DOCUMENTED
 from deploy.topology import STREAMS
 from services.chassis.events import streams
+from services.chassis.events.reader import Reader
 from services.chassis.events.stored import EVENTS_KEPT_DAYS
 from services.chassis.events.subjects import told_subject
 from tests.support.nats_users import user
@@ -156,14 +157,14 @@ async def test_a_service_reads_what_it_hears_in_order_and_is_told_that_there_is_
 
     async with user(provisioned, "compliance") as (client, refused), user(provisioned, "transactions") as (teller, _):
         await client.subscribe(told_subject("transactions"), cb=hear)
-        async with streams.Reader(streams.jetstream(client), "TRANSACTIONS") as reader:
-            assert await reader.read(0, 10) == []
-            for number in range(300):
-                await teller.jetstream().publish(SETTLED, b"%d" % number)
-            await teller.publish(told_subject("transactions"))
-            await asyncio.wait_for(told.wait(), 5)
-            heard = await reader.read(0, 256)
-            heard += await reader.read(len(heard), 256)
+        reader = Reader(streams.jetstream(client), "TRANSACTIONS")
+        assert await reader.read(0, 10) == []
+        for number in range(300):
+            await teller.jetstream().publish(SETTLED, b"%d" % number)
+        await teller.publish(told_subject("transactions"))
+        await asyncio.wait_for(told.wait(), 5)
+        heard = await reader.read(0, 256)
+        heard += await reader.read(len(heard), 256)
         assert [(one.sequence, one.subject, one.data) for one in heard] == [
             (number + 1, SETTLED, b"%d" % number) for number in range(300)
         ]

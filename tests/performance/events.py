@@ -25,9 +25,9 @@ from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data import outbox
 from services.chassis.data.database import Database
 from services.chassis.data.transaction import Tx
-from services.chassis.events import streams
 from services.chassis.events.handling import Delivery, Subscription
 from services.chassis.events.hearing import Faults
+from services.chassis.events.reader import Reader
 from tests.performance import load
 from tests.performance.measure import Results
 from tests.support import chassis, servers
@@ -112,9 +112,9 @@ class Events:
 
     async def _read_stream(self) -> float:
         began, after = time.perf_counter(), 0
-        async with streams.Reader(self._js, _STREAM) as reader:
-            while messages := await reader.read(after, _READ_AT_ONCE):
-                after = messages[-1].sequence
+        reader = Reader(self._js, _STREAM)
+        while messages := await reader.read(after, _READ_AT_ONCE):
+            after = messages[-1].sequence
         return after / (time.perf_counter() - began)
 
     async def _build_read_model(self) -> float:

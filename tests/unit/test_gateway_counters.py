@@ -81,6 +81,15 @@ async def test_nothing_is_kept_to_be_told_where_nobody_carries_it():
     assert alone.take_untold() is None
 
 
+async def test_no_more_names_are_kept_to_be_told_than_memory_is_meant_for_while_nobody_takes_them():
+    one = counters()
+    for number in range(20_100):
+        await one.count("address", str(number), 1)
+    await one.count("address", "5", 7)
+    assert len(one._untold) == 20_000
+    assert max(json.loads(one.take_untold())["address"].values()) == 8
+
+
 NAME = "0" * 32
 
 

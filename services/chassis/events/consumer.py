@@ -34,6 +34,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.events import streams
 from services.chassis.events.handling import Event, Malformed, Subscription, TooOld, apply_events, read_next
 from services.chassis.events.hearing import Faults, Hearing, Missed
+from services.chassis.events.reader import Gap, Heard, Reader
 from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.events.stored import Stream, stream_of_area
 from services.chassis.events.subjects import told_subject
@@ -110,7 +111,7 @@ async def run_subscription(
 class _Next:
     """A message whose turn it is. `event`: None where it is passed over."""
 
-    message: streams.Heard
+    message: Heard
     event: Event | None
 
 
@@ -127,22 +128,21 @@ class _Consumer:
     faults: Faults
 
     async def consume(self) -> None:
-        hearing = self.hearing
+        hearing, reader = self.hearing, Reader(self.js, self.hearing.stream)
         told = await streams.client_of(self.js).subscribe(told_subject(hearing.stream.lower()), cb=self._hear)
         try:
-            async with streams.Reader(self.js, hearing.stream) as reader:
-                while not self.stop.is_set():
-                    if hearing.is_far_behind(_BEHIND_MESSAGES_MAX, _BEHIND_SECONDS_MAX):
-                        await self._catch_up()
-                    hearing.news.clear()
-                    place = None if hearing.stream in self.faults else hearing.place
-                    messages = await self._read(reader, place) if place is not None else []
-                    if not messages:
-                        await asyncio.sleep(_PAUSE_SECONDS)
-                    elif await self._handle_all(messages):
-                        continue
-                    seconds = _BEHIND_SECONDS_MAX if hearing.is_behind else None
-                    await wait_for_any(self.stop, hearing.news, seconds=seconds)
+            while not self.stop.is_set():
+                if hearing.is_far_behind(_BEHIND_MESSAGES_MAX, _BEHIND_SECONDS_MAX):
+                    await self._catch_up()
+                hearing.news.clear()
+                place = None if hearing.stream in self.faults else hearing.place
+                messages = await self._read(reader, place) if place is not None else []
+                if not messages:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                elif await self._handle_all(messages):
+                    continue
+                seconds = _BEHIND_SECONDS_MAX if hearing.is_behind else None
+                await wait_for_any(self.stop, hearing.news, seconds=seconds)
             await self._catch_up()
         finally:
             if not streams.client_of(self.js).is_closed:
@@ -152,16 +152,16 @@ class _Consumer:
         """There is something new, or somebody says so in its service's name: to look is cheap."""
         self.hearing.news.set()
 
-    async def _read(self, reader: streams.Reader, place: Position) -> list[streams.Heard]:
+    async def _read(self, reader: Reader, place: Position) -> list[Heard]:
         try:
             messages = await reader.read(place.stream_sequence, READ_MAX, place.stored_at)
-        except streams.Gap as gap:  # which the watch tells
+        except Gap as gap:  # which the watch tells
             self.hearing.missed = Missed(place, str(gap))
             return []
         self.hearing.missed = None
         return messages
 
-    async def _handle_all(self, messages: Sequence[streams.Heard]) -> bool:
+    async def _handle_all(self, messages: Sequence[Heard]) -> bool:
         """Whether there is more to read at once. Not where somebody else is at them, or nothing may be taken."""
         following = messages[-1].following
         try:
@@ -191,7 +191,7 @@ class _Consumer:
             moved = None
         hearing.stand(moved)
 
-    async def _prove(self, messages: Sequence[streams.Heard]) -> list[_Next]:
+    async def _prove(self, messages: Sequence[Heard]) -> list[_Next]:
         """As many as are good, from the first on. What is wrong with the next is found when it is handled by itself."""
         batch: list[_Next] = []
         for message in messages:
@@ -216,7 +216,7 @@ class _Consumer:
                 break
         return done
 
-    async def _handle_singly(self, messages: Sequence[streams.Heard]) -> Sequence[streams.Heard]:
+    async def _handle_singly(self, messages: Sequence[Heard]) -> Sequence[Heard]:
         """What is left once one that failed is done."""
         for count, message in enumerate(messages):
             if self.stop.is_set():
@@ -272,11 +272,11 @@ class _Consumer:
             handled += len(events)
         return outcomes
 
-    def _done(self, written: Position, message: streams.Heard) -> Position:
+    def _done(self, written: Position, message: Heard) -> Position:
         """The position once all up to the message is handled by this release."""
         return replace(_beyond(written, message), handlers=self.hearing.handlers)
 
-    def _place_before(self, message: streams.Heard) -> tuple[Position, Position]:
+    def _place_before(self, message: Heard) -> tuple[Position, Position]:
         """Where it goes on from, and where the database has it.
 
         Raises: OutOfTurn: it is not the next one, or nothing may be taken.
@@ -288,7 +288,7 @@ class _Consumer:
             raise OutOfTurn
         return place, written
 
-    async def _handle(self, message: streams.Heard) -> bool:
+    async def _handle(self, message: Heard) -> bool:
         """Applies the message or sets it aside, however long that takes; leaves it to the next process on `stop`.
 
         Returns: Whether it failed at least once.
@@ -315,7 +315,7 @@ class _Consumer:
             return attempt > 1
         return True
 
-    async def _set_aside(self, message: streams.Heard, error: Exception, attempts: int) -> None:
+    async def _set_aside(self, message: Heard, error: Exception, attempts: int) -> None:
         """Keeps the event for a person, and passes it by: one transaction."""
         _, written = self._place_before(message)
         about = self.hearing.consumer, self.hearing.stream
@@ -341,7 +341,7 @@ class _Consumer:
             telemetry.DEAD_LETTERS.labels(letter.consumer).inc()
             log.error("dead_letter", consumer=letter.consumer, subject=message.subject, cause=letter.cause)
 
-    def _report(self, message: streams.Heard, error: Exception, attempt: int) -> None:
+    def _report(self, message: Heard, error: Exception, attempt: int) -> None:
         log.warning(
             "event_failed",
             consumer=self.hearing.consumer,
@@ -353,7 +353,7 @@ class _Consumer:
         )
 
 
-def _beyond(place: Position, message: streams.Heard) -> Position:
+def _beyond(place: Position, message: Heard) -> Position:
     return replace(place, stream_sequence=message.sequence, stored_at=message.stored_at)
 
 

@@ -45,6 +45,7 @@ from services.chassis.data.positions import (
 from services.chassis.data.restores import list_missing, note_forgotten
 from services.chassis.data.seals import NotSealed
 from services.chassis.events import streams
+from services.chassis.events.reader import Gap, Heard, Reader, Replaced
 from services.chassis.events.signatures import EventKeys, KeyNotKnown, NotProven
 from services.chassis.events.stored import stream_of_area
 from services.chassis.events.subjects import event_type_of
@@ -84,7 +85,7 @@ class Passing:
 class _OfBefore(NamedTuple):
     """A message in which this service told an event in another incarnation."""
 
-    message: streams.Heard
+    message: Heard
     meta: EventMeta
     told: Told
 
@@ -92,7 +93,7 @@ class _OfBefore(NamedTuple):
 class _Sorted(NamedTuple):
     """What some messages are, up to one of which nobody knows it: it says to be signed with the key `unknown_kid`."""
 
-    checked: Sequence[streams.Heard]
+    checked: Sequence[Heard]
     of_before: list[_OfBefore]
     passed: list[Passed]
     unknown_kid: str = ""
@@ -146,10 +147,10 @@ class _Look:
             raise NotLookedThrough("the stream is missing")
         self._created, state = info["created"], info["state"]
         self._first, self._last = state["first_seq"], state["last_seq"]
-        async with streams.Reader(self._js, self._stream) as reader:
-            while (position := await self._find_position()) is None or position.stream_sequence < self._last:
-                if position is None or not await self._go_on(reader, position):
-                    await self._wait_for_turn(position)
+        reader = Reader(self._js, self._stream)
+        while (position := await self._find_position()) is None or position.stream_sequence < self._last:
+            if position is None or not await self._go_on(reader, position):
+                await self._wait_for_turn(position)
         if self._passing.after is not None:
             await self._check_has_gone_on(self._passing.after)
 
@@ -194,15 +195,15 @@ class _Look:
         log.warning("stream_looked_through_anew", stream=self._stream, why=why)
         return True
 
-    async def _go_on(self, reader: streams.Reader, position: Position) -> bool:
+    async def _go_on(self, reader: Reader, position: Position) -> bool:
         """False where another process has taken the position, or somebody keeps it locked."""
         try:
             # Always up to the same numbers, so that what is passed over counts once also where a look begins anew.
             count = _READ_MAX - position.stream_sequence % _READ_MAX
             messages = await reader.read(position.stream_sequence, count, position.stored_at)
-        except streams.Replaced as gap:
+        except Replaced as gap:
             return await self._begin_anew(f"the stream {gap}")
-        except streams.Gap as gap:
+        except Gap as gap:
             return await self._go_on_after(position, gap)
         if not messages:
             raise NotLookedThrough("the stream ends earlier than it said")
@@ -217,7 +218,7 @@ class _Look:
         moved = replace(position, stream_sequence=last.sequence, stored_at=last.stored_at)
         return await self._move(position, moved, found.of_before, found.passed)
 
-    async def _go_on_after(self, position: Position, gap: streams.Gap) -> bool:
+    async def _go_on_after(self, position: Position, gap: Gap) -> bool:
         """What the stream has lost is passed over where a person says so of just these messages."""
         if gap.through is None:
             raise NotLookedThrough(f"the stream {gap}")
@@ -244,7 +245,7 @@ class _Look:
         if person is None:
             raise NotLookedThrough("the stream has lost no messages there: --after goes on after those alone")
 
-    async def _sort(self, messages: Sequence[streams.Heard]) -> _Sorted:
+    async def _sort(self, messages: Sequence[Heard]) -> _Sorted:
         of_before, passed = list[_OfBefore](), dict[str, Passed]()
         for place, message in enumerate(messages):
             if streams.area_of(message.subject) != self._area:

@@ -1,4 +1,4 @@
-"""Every call to NATS: the connection that never gives up, publishing a batch at once, reading a stream in order.
+"""Every call to NATS but a reader's: the connection that never gives up, what streams are, publishing a batch at once.
 
 Streams are one an area (`realco.escrow.v1.>` is ESCROW); a subject ends with the organization and the scope. A publish
 counts only when the stream acknowledged it; no answer means unknown, and the same ids are sent again.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,22 +17,24 @@ from urllib.parse import urlsplit
 import nats
 from nats.aio.client import NATS_HDR_LINE, Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from services.chassis.events.dropped import Dropped
 from services.chassis.events.stored import stream_of_area
 from services.chassis.events.subjects import EVENTS_ACCOUNT
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import BootError
 
 MESSAGE_ID = "Nats-Msg-Id"
+# Where answers arrive, as the log calls it.
+INBOX = "inbox"
 _PUBLISH_SECONDS = 5.0
-_READ_SECONDS = 2.0
-_READ_BYTES_MAX = 4 * 1024 * 1024
-_STREAM, _SEQUENCE, _SUBJECT = "Nats-Stream", "Nats-Sequence", "Nats-Subject"
-_STORED_AT, _FOLLOWING = "Nats-Time-Stamp", "Nats-Num-Pending"
-# How an answer to a reader ends: there are no more, or there is none.
-_ENDS = ("204", "404")
+# Of one subscription. Whatever hears here takes it at once, so no more waits than comes at one time from the network.
+_WAITING_MESSAGES_MAX, _WAITING_BYTES_MAX = 10_000, 8 * 1024 * 1024
+# In a minute: answers that came when nobody waited for them any more.
+_LATE_ANSWERS_MAX = 1_000
 
 
 def area_of(event_type: str) -> str:
@@ -53,7 +54,30 @@ def inbox_prefix_of(url: str) -> bytes:
 
 
 class _Client(Client):
-    """nats-py's, which outlives whatever headers a message has."""
+    """nats-py's, which outlives whatever headers a message has, and however many messages come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped = Dropped()
+
+    async def subscribe(  # nats-py's
+        self,
+        subject: str,
+        queue: str = "",
+        cb: Callable[[Msg], Awaitable[None]] | None = None,
+        future: asyncio.Future[Any] | None = None,
+        max_msgs: int = 0,
+        pending_msgs_limit: int = _WAITING_MESSAGES_MAX,
+        pending_bytes_limit: int = _WAITING_BYTES_MAX,
+    ) -> Subscription:
+        """What waits to be taken is bounded; nats-py's own bound is 128 MiB for each subscription."""
+        return await super().subscribe(subject, queue, cb, future, max_msgs, pending_msgs_limit, pending_bytes_limit)
+
+    async def _request_sub_callback(self, message: Msg) -> None:
+        """An answer to `request`: whoever has the same password hears where it arrives, and can send more there."""
+        if message.subject.rpartition(".")[2] not in self._resp_map:
+            self.dropped.note(INBOX, few=_LATE_ANSWERS_MAX)
+        await super()._request_sub_callback(message)
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         """Whoever publishes can make headers that nats-py fails on: the connection of all who read them would end."""
@@ -77,10 +101,14 @@ async def connect(url: str, name: str, *, timeout_seconds: float | None = 30, he
     Raises:
         BootError: there was none in time.
     """
-    client = _Client()
+    client, inbox = _Client(), inbox_prefix_of(url)
     failures: list[str] = []
 
     async def on_error(error: Exception) -> None:
+        if isinstance(error, nats.errors.SlowConsumerError):  # one for each message
+            heard = error.sub.subject
+            client.dropped.note(INBOX if heard.startswith(inbox.decode()) else heard)
+            return
         failure = str(error) or type(error).__name__
         if failures != [failure]:  # while it is away, it says the same four times a second
             log.warning("nats_error", error=failure)
@@ -96,7 +124,7 @@ async def connect(url: str, name: str, *, timeout_seconds: float | None = 30, he
                 servers=[url],
                 name=name,
                 no_echo=not hears_itself,
-                inbox_prefix=inbox_prefix_of(url),
+                inbox_prefix=inbox,
                 error_cb=on_error,
                 disconnected_cb=on_change,
                 reconnected_cb=on_change,
@@ -220,105 +248,6 @@ async def has_stored(js: JetStreamContext, stream: str, sequence: int, message: 
     except NotFoundError:
         return False
     return (there.subject, there.data or b"") == (message.subject, message.payload)
-
-
-class Heard(NamedTuple):
-    """A message as a stream has it.
-
-    Args:
-        following: How many it had after this one when it was read.
-        stored_at: When it stored it, as the server says it.
-    """
-
-    sequence: int
-    following: int
-    stored_at: str
-    subject: str
-    headers: dict[str, str]
-    data: bytes
-
-
-class Gap(Exception):
-    """The stream does not have the next message, and has later ones.
-
-    Args:
-        through: The last one that it does not have; None where nobody can say which these are.
-    """
-
-    def __init__(self, why: str, through: int | None = None) -> None:
-        self.through = through
-        super().__init__(why)
-
-
-class Replaced(Gap):
-    """The stream was put back: it has another message under the number that was read last."""
-
-
-class Reader:
-    """Reads a stream in order, from wherever it is asked to. The server keeps nothing of that, so nobody can tell it
-    that something was read, or that it begins elsewhere.
-
-    Source: NATS ADR-31, batched direct get.
-    """
-
-    def __init__(self, js: JetStreamContext, stream: str) -> None:
-        self._client, self._subject = client_of(js), f"{js._prefix}.DIRECT.GET.{stream}"
-        self._stream = stream
-        self._inbox = self._client.new_inbox()
-        self._answers: asyncio.Queue[Msg] = asyncio.Queue()
-
-    async def __aenter__(self) -> Reader:
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._answers.put)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if not self._client.is_closed:
-            await self._subscription.unsubscribe()
-
-    async def read(self, after: int, most: int, stored_at: str = "") -> list[Heard]:
-        """The messages that follow `after`, at most so many; none where the stream ends there.
-
-        Args:
-            stored_at: When the message `after` was stored, which is looked at once more; empty: nobody knows.
-
-        Raises:
-            Gap: there are later ones, and not the next; or another message is `after`; or another stream answers.
-            nats.errors.Error, TimeoutError: unknown.
-        """
-        # Nobody knows it before this asks: who has the same password could answer first.
-        reply = f"{self._inbox}.{secrets.token_hex(16)}"
-        known = 1 if stored_at else 0
-        wanted = {"seq": after + 1 - known, "batch": most + known, "max_bytes": _READ_BYTES_MAX}
-        await self._client.publish(self._subject, json.dumps(wanted).encode(), reply=reply)
-        found, foreign = list[Heard](), ""
-        async with asyncio.timeout(_READ_SECONDS):
-            while True:
-                answer = await self._answers.get()
-                if answer.subject != reply:  # of an earlier question, which was given up
-                    continue
-                # The server's own headers come last and count, whatever the message says in their names.
-                headers = answer.headers or {}
-                if _SEQUENCE not in headers:
-                    if headers.get("Status") not in _ENDS:
-                        raise nats.errors.Error(f"no stream answers: {headers}")
-                    if foreign and not found:
-                        raise Gap(f"has {foreign!r} answer for it")
-                    return found
-                sequence = int(headers[_SEQUENCE])
-                # A mirror of it answers, too, if somebody made one; and who has the same password has others sent here.
-                if headers.get(_STREAM) != self._stream:
-                    foreign = str(headers.get(_STREAM))
-                    continue
-                if known and sequence == after and headers[_STORED_AT] != stored_at:
-                    raise Replaced(f"has another message {after} than the one that was handled")
-                if sequence <= after + len(found):
-                    continue
-                if sequence > after + len(found) + 1:
-                    if found:  # it is told when it is the next
-                        return found
-                    raise Gap(f"lacks what comes after {after}, up to {sequence - 1}", sequence - 1)
-                following, stored = int(headers[_FOLLOWING]), headers[_STORED_AT]
-                found.append(Heard(sequence, following, stored, headers[_SUBJECT], headers, answer.data))
 
 
 def client_of(js: JetStreamContext) -> Client:

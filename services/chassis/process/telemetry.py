@@ -37,6 +37,9 @@ RPCS_ABOVE_SHARE = Counter(
     "realco_rpcs_above_share_total", "RPCs refused since one peer had its share of all under way.", ["peer"]
 )
 RPC_SECONDS = Histogram("realco_rpc_seconds", "How long an RPC took.", ["rpc"], buckets=SECONDS_BUCKETS)
+MESSAGES_DROPPED = Counter(
+    "realco_nats_messages_dropped_total", "Messages of NATS that nobody asked for, or that came too fast.", ["place"]
+)
 EVENTS_PUBLISHED = Counter("realco_events_published_total", "Events the relay published.", ["area"])
 OUTBOX_OLDEST_SECONDS = Gauge("realco_outbox_oldest_seconds", "Age of the oldest event not yet published.", ["area"])
 EVENTS_HANDLED = Counter("realco_events_handled_total", "Events handled.", ["consumer", "outcome"])
