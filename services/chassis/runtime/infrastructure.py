@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from services.chassis.calls import validation
+from services.chassis.runtime.wrapping import Context, Handler, build_handler
 from services.chassis.values.errors import InvalidField
 
 PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -21,10 +22,6 @@ PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 MESSAGE_SECONDS = 5.0
 # How many streams are open at once, of all callers together, and for how long each.
 _STREAMS_MAX, _STREAM_SECONDS = 16, 60.0
-
-# The library's types do not say that an aio handler takes an aio context, or that a unary one has its function.
-Handler = Any
-Context = aio.ServicerContext[Any, Any]
 
 
 async def receive(context: Context) -> bytes:
@@ -43,11 +40,8 @@ class Infrastructure:
         self._streams = 0
 
     def wrap(self, handler: Handler) -> Handler:
-        if handler.unary_unary:
-            wrap, answer = grpc.stream_unary_rpc_method_handler, partial(self._answer_one, handler)
-        else:
-            wrap, answer = grpc.stream_stream_rpc_method_handler, partial(self._answer_stream, handler)
-        return wrap(answer, response_serializer=handler.response_serializer)
+        answer = self._answer_stream if handler.response_streaming else self._answer_one
+        return build_handler(handler, partial(answer, handler))
 
     async def _answer_one(self, handler: Handler, _requests: Any, context: Context) -> Any:
         async with _in_time(context, MESSAGE_SECONDS):

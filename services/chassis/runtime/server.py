@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -41,8 +40,9 @@ from services.chassis.data.database_errors import is_too_large, is_transient, sq
 from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
-from services.chassis.runtime.infrastructure import PREFIXES, Context, Handler, Infrastructure, receive
+from services.chassis.runtime.infrastructure import PREFIXES, Infrastructure, receive
 from services.chassis.runtime.shares import ShareInterceptor
+from services.chassis.runtime.wrapping import Answer, Context, Handler, WrapsOnce, build_handler
 from services.chassis.spelling.visibility import withhold
 from services.chassis.values.errors import (
     AnswerWithheld,
@@ -67,7 +67,7 @@ _QUERY_CANCELLED = "57014"
 _rpc_status: Any = rpc_status  # has no types at all
 
 
-class Interceptor(aio.ServerInterceptor):
+class Interceptor(WrapsOnce):
     """Wraps every RPC of the given services.
 
     Args:
@@ -90,6 +90,7 @@ class Interceptor(aio.ServerInterceptor):
         grants: Grants | None = None,
         gate: RestoreGate | None = None,
     ) -> None:
+        super().__init__()
         self.domain = f"{area}.realco"
         self._verifier = verifier
         self._callers = Callers(parties or NoParties())
@@ -98,7 +99,6 @@ class Interceptor(aio.ServerInterceptor):
         # The services that the contract names as callers: not those that were granted something where it is deployed.
         self.callers = frozenset(name for rule in rules.values() for name in rule.services | rule.passed_on_by)
         self._gate = gate or RestoreGate()
-        self._wrapped: dict[str, Handler] = {}
         self._infrastructure = Infrastructure()
         self._streams: Counter[str] = Counter()  # by caller, in whatever organization
         self.in_flight = 0
@@ -111,33 +111,16 @@ class Interceptor(aio.ServerInterceptor):
                     raise BootError(f"{method.full_name}: a stream has one on either side")
             validation.warm_up([GetMessageClass(method.input_type) for method in service.methods])
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        method = handler_call_details.method
-        known = self._wrapped.get(method)
-        if known is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
+    def wrap(self, method: str, handler: Handler) -> Handler:
         if method.startswith(PREFIXES):
             return self._infrastructure.wrap(handler)
         rule = self._rules.get(method)
         if rule is None:  # a servicer was added without its descriptor
             raise BootError(f"{method}: has no access rule")
-        # Bytes come in undecoded: a message that does not parse is then our answer to give, not gRPC's. And they are
-        # waited for here, once it is known who calls: gRPC itself waits for them without end.
-        is_stream = bool(handler.stream_stream)
-        wrap = grpc.stream_stream_rpc_method_handler if is_stream else grpc.stream_unary_rpc_method_handler
-        answer = partial(self._answer_stream if is_stream else self._answer, rule=rule, handler=handler)
-        wrapped: Handler = wrap(self._guard(method, answer), response_serializer=handler.response_serializer)
-        self._wrapped[method] = wrapped
-        return wrapped
+        answer = self._answer_stream if handler.response_streaming else self._answer
+        return build_handler(handler, self._guard(method, partial(answer, rule=rule, handler=handler)))
 
-    def _guard(self, method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _guard(self, method: str, answer: Answer) -> Answer:
         rpc = method.removeprefix("/")
         seconds = telemetry.RPC_SECONDS.labels(rpc)
 

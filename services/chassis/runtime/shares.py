@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-import grpc
-from grpc import aio
 from grpc_status import rpc_status
 
 from services.chassis.calls.status import to_status
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
-from services.chassis.runtime.infrastructure import Context, Handler
+from services.chassis.runtime.wrapping import Answer, Context, Handler, WrapsOnce, build_handler
 from services.chassis.values.refusals import RateLimited
 from services.chassis.values.text import connection_name
 
@@ -63,7 +61,7 @@ class Shares:
         return self._held[peer]
 
 
-class ShareInterceptor(aio.ServerInterceptor):
+class ShareInterceptor(WrapsOnce):
     """Counts every call of one server, before any other interceptor.
 
     Args:
@@ -72,9 +70,9 @@ class ShareInterceptor(aio.ServerInterceptor):
     """
 
     def __init__(self, calls_max: int, domain: str, callers: Iterable[str]) -> None:
+        super().__init__()
         self._shares = Shares(calls_max)
         self._of_the_house = frozenset(connection_name(name) for name in (GATEWAY, *callers))
-        self._wrapped: dict[str, Handler] = {}
         self._told_at: dict[str, float] = {}
         refusal = RateLimited(
             "The process that calls has its share of the calls that are answered at once under way: let it read the"
@@ -82,26 +80,12 @@ class ShareInterceptor(aio.ServerInterceptor):
         )
         self._refusal = _rpc_status.to_status(to_status(refusal, domain))
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        method = handler_call_details.method
-        known = self._wrapped.get(method)
-        if known is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        if handler is None:  # gRPC says that there is no such RPC
-            return None
-        # What comes next has each handler wait for the messages itself, and so begin with the call.
-        wrap = grpc.stream_stream_rpc_method_handler if handler.stream_stream else grpc.stream_unary_rpc_method_handler
-        answer = self._count(method.removeprefix("/"), handler.stream_stream or handler.stream_unary)
-        wrapped: Handler = wrap(answer, response_serializer=handler.response_serializer)
-        self._wrapped[method] = wrapped
-        return wrapped
+    def wrap(self, method: str, handler: Handler) -> Handler:
+        # What comes next takes the messages itself, one or several.
+        answer = handler.stream_stream or handler.stream_unary
+        return build_handler(handler, self._count(method.removeprefix("/"), answer))
 
-    def _count(self, rpc: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _count(self, rpc: str, answer: Answer) -> Answer:
         take, give_back = self._shares.take, self._shares.give_back
 
         async def call(requests: Any, context: Any) -> Any:  # its type takes no function as a callback
