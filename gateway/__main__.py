@@ -18,6 +18,7 @@ from gateway.guard import Guard
 from gateway.http_server import HttpServer
 from gateway.pages import Pages
 from gateway.settings import Settings
+from gateway.under_way import UnderWay
 from gateway.upstream import Upstream
 from services.chassis.calls.certificates import Certificates
 from services.chassis.calls.tokens import Verifier
@@ -61,8 +62,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 def build(settings: Settings, guard: Guard, upstream: Upstream, stop: asyncio.Event, alarms: Alarms) -> ASGIApp:
     """The application with every route of the contracts and the pages of its own."""
-    gateway = Gateway(settings, guard)
-    for endpoint in rpc.endpoints(settings, guard, upstream):
+    under_way = UnderWay(settings.requests_max)
+    gateway = Gateway(settings, guard, under_way)
+    for endpoint in rpc.endpoints(settings, guard, upstream, under_way):
         gateway.add(endpoint.binding.http_method, endpoint.binding.template, endpoint)
     Pages(openapi.document(), upstream, stop, alarms).add_to(gateway)
     return GZipMiddleware(admit_origins(gateway, settings.cors_origins), _GZIP_BYTES_MIN, _GZIP_LEVEL)

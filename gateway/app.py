@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
 
 from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +21,7 @@ from gateway.guard import Guard
 from gateway.problems import Problem
 from gateway.routing import Router, Template
 from gateway.settings import Settings
+from gateway.under_way import UnderWay
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import SECONDS_BUCKETS, log
@@ -46,18 +49,24 @@ _NOWHERE = "none"  # the route label of paths that lead nowhere: callers must no
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+class _Route(NamedTuple):
+    label: str
+    endpoint: Endpoint
+    always: bool
+
+
 class Gateway:
     """Routes requests to endpoints."""
 
-    def __init__(self, settings: Settings, guard: Guard) -> None:
+    def __init__(self, settings: Settings, guard: Guard, under_way: UnderWay) -> None:
         self._guard = guard
+        self._under_way = under_way
         self._seconds_max = settings.request_seconds_max
-        self._requests_max = settings.requests_max
-        self._in_flight = 0
-        self._router: Router[tuple[str, Endpoint]] = Router()
+        self._router: Router[_Route] = Router()
 
-    def add(self, method: str, template: Template, endpoint: Endpoint) -> None:
-        self._router.add(method, template, (template.text, endpoint))
+    def add(self, method: str, template: Template, endpoint: Endpoint, *, always: bool = False) -> None:
+        """`always`: it is answered however many requests are under way, so it asks nobody."""
+        self._router.add(method, template, _Route(template.text, endpoint, always))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,7 +89,6 @@ class Gateway:
 
     async def _answer(self, request: Request, routed: list[str]) -> Response:
         """Never raises but for a caller that went away."""
-        self._in_flight += 1
         try:
             async with asyncio.timeout(self._seconds_max):
                 return await self._dispatch(request, routed)
@@ -95,19 +103,16 @@ class Gateway:
             bug = problems.internal()
             log.error("internal_error", error_id=bug.metadata["error_id"], exc_info=error)
             return bug.response(telemetry.current_request_id())
-        finally:
-            self._in_flight -= 1
 
     async def _dispatch(self, request: Request, routed: list[str]) -> Response:
-        if self._in_flight > self._requests_max:
-            raise problems.overloaded()
         _refuse_large_headers(request)
         _refuse_two_lengths(request)
         raw_path = request.scope.get("raw_path") or request.scope["path"].encode()
         await self._guard.admit_address(request)
-        (label, endpoint), values = self._router.find(request.method, raw_path)
-        routed.append(label)
-        return await endpoint(request, values)
+        route, values = self._router.find(request.method, raw_path)
+        routed.append(route.label)
+        with nullcontext() if route.always else self._under_way.take():
+            return await route.endpoint(request, values)
 
     def _record(self, request: Request, response: Response, route: str, seconds: float) -> None:
         method = request.method if request.method in _METHODS else "other"

@@ -38,7 +38,7 @@ class Guard:
 
     async def admit_address(self, request: Request) -> None:
         """Raises Problem 429 where the address asks too often."""
-        await self._count(request, "address", _address(request))
+        await self._count(request, "address", address_of(request))
 
     async def admit_caller(self, request: Request, rule: Rule, *, guarded: bool = False) -> Caller | None:
         """The caller, None for a public RPC.
@@ -51,7 +51,7 @@ class Guard:
         """
         if rule.public:
             if guarded:
-                await self._count(request, "guarded", _address(request))
+                await self._count(request, "guarded", address_of(request))
             return None
         caller = await self._authenticate(request)
         principal = caller.principal
@@ -82,7 +82,7 @@ class Guard:
             token = _bearer(request)
             principal = await self._verifier.verify(token)
         except Unauthenticated as refusal:
-            await self._count(request, "refused", _address(request))
+            await self._count(request, "refused", address_of(request))
             problem = of_domain_error(refusal)
             if request.headers.get("authorization"):
                 problem.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
@@ -106,7 +106,8 @@ def _name(principal: Principal) -> str:
     return f"{principal.org_id}/{principal.subject}"
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """The network address that it came from, which may be a proxy's."""
     return request.client.host if request.client is not None else ""
 
 

@@ -33,10 +33,11 @@ class Pages:
         for path, endpoint in {
             "/openapi.json": self.openapi,
             "/docs": self.docs,
-            "/healthz": self.healthz,
             "/readyz": self.readyz,
         }.items():
             gateway.add("GET", Template(path), endpoint)
+        # Else who restarts what is not healthy would end the requests of all that are under way.
+        gateway.add("GET", Template("/healthz"), self.healthz, always=True)
 
     async def openapi(self, request: Request, values: Sequence[str]) -> Response:
         return Response(self._openapi, media_type="application/json")

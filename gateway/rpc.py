@@ -20,9 +20,10 @@ from gateway.binding import VALIDATE_ONLY_FIELD, Binding
 from gateway.csv_columns import MEDIA_TYPE as CSV_TYPE
 from gateway.csv_export import Export, ExportRoom, find_listed, prefers_csv
 from gateway.csv_import import CsvBinding, find_rows
-from gateway.guard import Caller, Guard
+from gateway.guard import Caller, Guard, address_of
 from gateway.problems import http_only, of_rpc_error, too_large, unsupported_type
 from gateway.settings import Settings
+from gateway.under_way import UnderWay
 from gateway.upstream import Unary, Upstream
 from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
@@ -34,7 +35,7 @@ _JSON_TYPE = "application/json"
 _BODY_BYTES_SMALL = 32 * 1024
 
 
-def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcEndpoint]:
+def endpoints(settings: Settings, guard: Guard, upstream: Upstream, under_way: UnderWay) -> list[RpcEndpoint]:
     """One endpoint for each RPC that has a REST route.
 
     Raises:
@@ -46,7 +47,7 @@ def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcE
     for method in contracts.methods():
         rule = rules[f"/{method.containing_service.full_name}/{method.name}"]
         unary = upstream.unary(server_of(method.containing_service), method)
-        found.append(RpcEndpoint(method, rule, settings, guard, unary, room))
+        found.append(RpcEndpoint(method, rule, settings, guard, unary, under_way, room))
     return found
 
 
@@ -68,6 +69,7 @@ class RpcEndpoint:
         settings: Settings,
         guard: Guard,
         unary: Unary,
+        under_way: UnderWay,
         room: ExportRoom,
     ) -> None:
         """`room` is taken by each file that is being gathered."""
@@ -76,6 +78,7 @@ class RpcEndpoint:
         self.label = self.binding.template.text
         self._guard = guard
         self._unary = unary
+        self._under_way = under_way
         self._answer = Answer(method)
         listed, items = find_listed(method), find_rows(method)
         self._export = None if listed is None else Export(listed, room)
@@ -138,7 +141,7 @@ class RpcEndpoint:
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self._receive_seconds_max):
+            async with self._under_way.receive(address_of(request), self._receive_seconds_max):
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size > self._body_bytes_max:
