@@ -2,6 +2,7 @@
 
 - `sync_interval: always`: a publish is acknowledged after fsync; start asks the running server that this is so.
 - It listens on 127.0.0.1 alone; passwords are random, and its configuration holds their bcrypt hashes only.
+- Its log is bounded: thirty megabytes in three files.
 - Who may say and hear what stands in deploy/nats_accounts.py.
 """
 
@@ -24,6 +25,8 @@ from deploy.teams import DOCUMENTED, Team
 from services.chassis.events.subjects import EVENTS_ACCOUNT
 
 _PAYLOAD_BYTES_MAX = 1_048_576
+# Whoever has a password of a user fills the log as fast as they say what they may not: a line each, with the subject.
+_LOG_BYTES_MAX, _LOG_FILES_MAX = 10_000_000, 3
 # Tests' own user, in the account of the streams: it may do everything. No instance has it.
 EVERYTHING = "everything"
 
@@ -140,6 +143,10 @@ class Nats:
             "port": self.port,
             "http": f"{LOOPBACK}:{self.monitoring_port}",
             "max_payload": _PAYLOAD_BYTES_MAX,
+            # It begins a new file by itself; what it says before it has read this goes to the same one.
+            "log_file": str(self.program.log),
+            "logfile_size_limit": _LOG_BYTES_MAX,
+            "logfile_max_num": _LOG_FILES_MAX,
             "jetstream": {"store_dir": str(self._folder / "store"), "sync_interval": "always"},
             "accounts": accounts,
         }

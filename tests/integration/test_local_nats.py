@@ -75,6 +75,20 @@ async def test_the_server_forgets_events_after_the_promised_days_and_nothing_els
         assert (await provision(client, COPIES)).lines == ["stream ESCROW updated"]
 
 
+async def test_whoever_has_one_password_fills_no_more_of_the_disk_with_the_log_than_its_bound(server: Nats) -> None:
+    """Each subject that is refused is a line of it, as long as the subject."""
+    logs = server.data_dir / "logs"
+    async with user(server, "compliance") as (client, _):
+        for _ in range(12):
+            for _ in range(1000):
+                await client.publish("x" * 3000)
+            await client.flush()
+    files = list(logs.glob("nats.log*"))
+    assert 1 < len(files) <= 3
+    assert sum(file.stat().st_size for file in files) < 31_000_000
+    assert "Publish Violation" in (logs / "nats.log").read_text()
+
+
 async def test_what_has_no_place_is_found_whatever_its_kind_and_what_a_team_makes_of_its_own_is_not(
     provisioned: Nats,
 ) -> None:
