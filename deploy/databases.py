@@ -30,6 +30,7 @@ from services.chassis.data.roles import (
     NOBODY_CALLS,
     PROCEDURES,
     ROLE_SETTINGS,
+    WORKER_CALLS,
     WORKER_CONNECTION_LIMIT,
 )
 
@@ -86,6 +87,7 @@ async def create_database(admin_dsn: str, known: Database, passwords: Mapping[st
             await inside.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
             await inside.execute(f"GRANT USAGE ON SCHEMA public TO {', '.join(served)}")
             await inside.execute(f"REVOKE EXECUTE ON FUNCTION {', '.join(NOBODY_CALLS)} FROM PUBLIC")
+            await inside.execute(f"GRANT EXECUTE ON FUNCTION {', '.join(WORKER_CALLS)} TO {known.worker_role}")
             await inside.execute(f"REVOKE USAGE ON LANGUAGE {PROCEDURES} FROM PUBLIC")
             await inside.execute(f"GRANT USAGE ON LANGUAGE {PROCEDURES} TO {known.owner_role}")
         finally:

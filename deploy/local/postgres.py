@@ -4,6 +4,9 @@
 - Closed: it listens on 127.0.0.1 alone, has no Unix socket, and lets in nobody without a SCRAM password.
 - Discreet: what it logs of an error is that a service has lost its connection; the values of rows, which the words of
   an error repeat, stay out of its log.
+- Bounded: whoever has a login of a service leaves little on the disk. Messages (NOTIFY) that nobody takes are half a
+  megabyte at most; the log keeps no plans of statements, and pg_stat_statements keeps none of their texts, which may be
+  of any length.
 - After a kill -9, `start` waits until the child processes of the killed server have released its shared memory.
 """
 
@@ -47,8 +50,12 @@ fsync = on
 full_page_writes = on
 synchronous_commit = on
 shared_preload_libraries = 'pg_stat_statements'
+pg_stat_statements.track = none
 pg_stat_statements.track_utility = off
+max_notify_queue_pages = 64
 log_min_messages = log
+log_min_error_statement = panic
+log_error_verbosity = terse
 tcp_user_timeout = 10s
 tcp_keepalives_idle = 10
 tcp_keepalives_interval = 5

@@ -57,6 +57,7 @@ async def ask(url: str, question: str) -> object:
         ("max_connections", "200"),
         ("shared_buffers", "256MB"),
         ("TimeZone", "UTC"),
+        ("max_notify_queue_pages", "64"),
     ],
 )
 async def test_it_is_set_to_keep_what_it_acknowledged_and_to_stay_inside(
@@ -122,6 +123,27 @@ async def test_whoever_has_one_login_leaves_connections_to_the_others(
         with pytest.raises(asyncpg.TooManyConnectionsError):
             await asyncpg.connect(dsn(getattr(escrow, role)))
         assert [await ask(getattr(escrow, name), "SELECT 1") for name in others] == [1, 1]
+
+
+async def test_whoever_has_one_login_fills_neither_the_log_with_plans_nor_the_statistics_with_texts(
+    cluster: Postgres, escrow: SimpleNamespace
+) -> None:
+    """Anybody may have the plans of their statements logged, and no setting bounds how long a text is kept."""
+    kept_before = _bytes_of_files(cluster.data_dir)
+    connection = await asyncpg.connect(dsn(escrow.app_url))
+    await connection.execute("SET debug_print_parse = on; SET debug_print_rewritten = on; SET debug_print_plan = on")
+    await connection.execute(f"SELECT 1 WHERE 1 IN ({', '.join(f'length(md5({n}::text))' for n in range(2000))})")
+    await connection.execute("SET debug_print_parse = off; SET debug_print_rewritten = off; SET debug_print_plan = off")
+    for columns in range(3):
+        await connection.execute(f"SELECT 1 /* {'x' * 1_000_000} */ {', 1' * columns}")
+    await connection.close()
+    assert _bytes_of_files(cluster.data_dir) - kept_before < 10_000
+
+
+def _bytes_of_files(folder: Path) -> int:
+    """Of PostgreSQL's log and its statistics of statements."""
+    texts = folder.glob("postgres/cluster/pg_stat_tmp/*")
+    return sum(file.stat().st_size for file in (folder / "logs" / "postgres.log", *texts))
 
 
 async def test_a_wrong_password_is_refused(cluster: Postgres, escrow: SimpleNamespace) -> None:

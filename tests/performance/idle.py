@@ -21,6 +21,7 @@ async def measure(instance: Instance, results: Results) -> None:
     connection = await asyncpg.connect(url)
     # BEGIN and COMMIT are statements, too.
     await connection.execute("ALTER SYSTEM SET pg_stat_statements.track_utility = on")
+    await connection.execute("ALTER SYSTEM SET pg_stat_statements.track = top")
     await connection.execute("SELECT pg_reload_conf()")
     await asyncio.sleep(SETTLES_SECONDS)
     calls, used = await connection.fetchval(_CALLS), read_cpu(instance)
@@ -28,6 +29,7 @@ async def measure(instance: Instance, results: Results) -> None:
     cpu = read_cpu(instance)
     cpu.subtract(used)
     statements = await connection.fetchval(_CALLS) - calls - 1  # the question itself
+    await connection.execute("ALTER SYSTEM RESET pg_stat_statements.track")
     await connection.execute("ALTER SYSTEM RESET pg_stat_statements.track_utility")
     await connection.execute("SELECT pg_reload_conf()")
     await connection.close()

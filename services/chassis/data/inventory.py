@@ -16,7 +16,7 @@ from collections import Counter
 import sqlalchemy as sa
 
 from services.chassis.data.migrations import role_of
-from services.chassis.data.roles import NOBODY_CALLS
+from services.chassis.data.roles import NOBODY_CALLS, WORKER_CALLS
 
 # Of these PostgreSQL identifies nothing, or nobody but a superuser reads them.
 _PASSED_OVER = ("pg_enum", "pg_user_mapping")
@@ -57,7 +57,8 @@ WHERE oid < 16384 AND CAST(CAST(xmin AS text) AS bigint) > (SELECT number FROM l
 """
 # The set-up takes fewer than 2,000 transactions, whatever somebody does with `template0` later. Rows of pg_class and
 # pg_namespace are written by maintenance, too; of the former the rights are compared (`_OPENED`). What no service may
-# call, and the language of our functions, had rights taken away, and nothing else is changed of them.
+# call, and the language of our functions, had rights taken away, what a worker may call had one given, and nothing else
+# is changed of them.
 _CHANGED = """
 WITH last AS (
     SELECT coalesce(min(least(CAST(CAST(xmin AS text) AS bigint), 2000)), 2000) AS number
@@ -68,7 +69,7 @@ FROM ({written}) AS made CROSS JOIN LATERAL pg_identify_object(made.kind, made.o
 WHERE NOT (made.catalogue = 'pg_proc' AND EXISTS (
     SELECT FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
     WHERE p.oid = made.oid AND l.lanname = 'internal' AND p.proowner = 10
-      AND p.oid = ANY (CAST(:nobody_calls AS regprocedure[]))
+      AND p.oid = ANY (CAST(:calls AS regprocedure[]))
 )) AND NOT (made.catalogue = 'pg_language' AND EXISTS (
     SELECT FROM pg_language l WHERE l.oid = made.oid AND l.lanplcallfoid < 16384 AND l.laninline < 16384
       AND l.lanvalidator < 16384 AND l.lanowner = 10
@@ -190,7 +191,8 @@ def list_strangers(connection: sa.Connection, service: str) -> list[str]:
     numbered = " UNION ALL ".join(_NUMBERED.format(each) for each in catalogues)
     written = " UNION ALL ".join(_WRITTEN.format(each) for each in catalogues if each not in _KEPT_BY_MAINTENANCE)
     strange = connection.scalars(sa.text(_STRANGE.format(numbered=numbered))).all()
-    changed = connection.scalars(sa.text(_CHANGED.format(written=written)), {"nobody_calls": list(NOBODY_CALLS)}).all()
+    calls = [*NOBODY_CALLS, *WORKER_CALLS]
+    changed = connection.scalars(sa.text(_CHANGED.format(written=written)), {"calls": calls}).all()
     opened = connection.scalars(_OPENED).all()
     owner = str(connection.scalar(sa.text("SELECT current_user")))
     served = [role_of(connection, service, kind) for kind in ("app", "worker")]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_out_of_room
+from services.chassis.data.disk_watch import DiskWatch
 from services.chassis.process.health import ALARM_SECONDS, Alarms, note_alarm
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import log
@@ -43,8 +44,15 @@ _LATELY_SECONDS, _IN_VAIN_MIN = 600.0, 3
 
 
 def watch_locks(database: Database, alarms: Alarms) -> Job:
-    """The job every service runs."""
-    return Job("watch_locks", LockWatch(database, alarms).look, _INTERVAL_SECONDS)
+    """The job every service runs; it looks at the disk, too, which whoever has a login takes in the same unseen way."""
+    locks, disk = LockWatch(database, alarms), DiskWatch(database, alarms)
+
+    async def look() -> int:
+        await locks.look()
+        await disk.look()
+        return 0
+
+    return Job("watch_locks", look, _INTERVAL_SECONDS)
 
 
 class LockWatch:

@@ -20,8 +20,9 @@ ROLE_SETTINGS = {
     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
     "lock_timeout": str(LOCK_TIMEOUT_MS),
     "idle_in_transaction_session_timeout": "5000",
-    # In kB, of one session; the disk is everybody's, and who has the role cannot raise it.
-    "temp_file_limit": "262144",
+    # In kB, of one session, which may keep such files as long as it lives; the disk is everybody's, and who has the
+    # role cannot raise it. Our statements need none, also over an account with 100,000 entries.
+    "temp_file_limit": "16384",
     # Our statements are short: compiling them costs more than it saves.
     "jit": "off",
     "timezone": "UTC",
@@ -45,5 +46,8 @@ NOBODY_CALLS = (
         for names in ("bigint", "integer, integer")
     ),
 )
+# What a worker may call besides, which PostgreSQL lets nobody call by itself: the names and sizes of temporary files
+# (disk_watch.py).
+WORKER_CALLS = ("pg_ls_tmpdir()",)
 # The language of our functions, in which their owner alone writes: a block of it fills the log as fast as a disk takes.
 PROCEDURES = "plpgsql"

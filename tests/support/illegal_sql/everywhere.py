@@ -106,6 +106,7 @@ OF_REQUESTS = {
     "events read": "SELECT * FROM outbox",
     "an event marked": "UPDATE outbox SET published_at = now()",
     "the leader": "SELECT * FROM leaders",
+    "the temporary files of all": "SELECT pg_ls_tmpdir()",
     "another leader": "INSERT INTO leaders VALUES ('relay', gen_random_uuid(), now())",
     "an event of another organization": "INSERT INTO outbox (org_id, event_id, event_type, aggregate_id,"
     " aggregate_version, scope, payload, occurred_at) VALUES ('org_2', gen_random_uuid(), 'x', 'x', 1, '_', '', now())",
