@@ -292,8 +292,8 @@ def is_large(shown: Message) -> bool:
     return shown.ByteSize() > _SHOWN_BYTES_MAX
 
 
-def read_fields(kind: type[V], row: Row, **read: Any) -> V:
-    """A row as a value: each field is what its column has, unless it is given."""
+def read_fields(kind: type[V], row: Row, /, **read: Any) -> V:
+    """A row as a value: each field is what its column has, unless it is given. A field may be called `kind`, too."""
     return kind(**{name: getattr(row, name) for name in _list_fields(cast("Any", kind)) if name not in read}, **read)
 
 

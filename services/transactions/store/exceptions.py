@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import count
@@ -51,8 +50,8 @@ _EVENTS = {
 
 
 def _read_exception(row: Row) -> PaymentException:
-    found = read_fields(PaymentException, row, status=ExceptionStatus(row.status), makers=tuple(row.makers))
-    return replace(found, kind=ExceptionKind(row.kind))
+    kind, status = ExceptionKind(row.kind), ExceptionStatus(row.status)
+    return read_fields(PaymentException, row, kind=kind, status=status, makers=tuple(row.makers))
 
 
 EXCEPTIONS = Aggregate(
