@@ -113,7 +113,7 @@ RIGHTS: Table = {
             insert=EVERY,
             update=(
                 *("provider", "amount_minor", "currency", "status", "arrives_at", "made_at", "destination"),
-                *("explanation", "version", "updated_at", "seal"),
+                *("explanation", "is_overdue", "version", "updated_at", "seal"),
             ),
         ),
     ),

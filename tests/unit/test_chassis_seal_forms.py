@@ -105,7 +105,7 @@ FORMS = {
     "plaid_items": ["642c17472fe4bd88"],
     "plaid_transfers": ["1a65b8b042104b2f"],
     "provider_payments": ["99c14596de26f31a"],
-    "provider_sweeps": ["215e71f5522a9aba"],
+    "provider_sweeps": ["71aa49a422f9ca2d"],
     "sagas": ["0198e0ff175e4f78"],
     "seen_letters": ["c3d76cac32ebab3d"],
     "seen_losses": ["8753bf9a85d03253"],
@@ -116,7 +116,7 @@ FORMS = {
     "transactions": ["6fc4ba9ee9f83a80"],
     "vault_keys": ["2b453a64f505be8c"],
     "sweep_lines": ["6460c4e3616cacf9"],
-    "sweeps": ["136b3ffed63c8859"],
+    "sweeps": ["cf8bfdb8d0ea21e6"],
 }
 
 

@@ -9,18 +9,20 @@ import pytest
 
 from services.chassis.values.money import Money
 from services.transactions.domain.exceptions import ExceptionKind
+from services.transactions.domain.sweep_readings import Reading, believe, explain, find_contradiction, is_overdue
 from services.transactions.domain.sweeps import (
     AMOUNT_MAX,
     Explanation,
+    KeptLine,
     KnownSweep,
     LineKind,
+    OwnLine,
     ProviderLine,
     ProviderSweep,
+    SweepLine,
     SweepStatus,
-    explain,
-    find_contradiction,
-    find_troubles,
-    name_before,
+    list_contradicted,
+    list_first_owners,
     split_failed,
 )
 from services.transactions.jobs.read_sweeps import _choose_since
@@ -70,25 +72,104 @@ def test_a_sweep_is_explained_once_its_lines_add_up_and_unexplained_once_it_is_l
     assert explain(before, theirs, lines, NOW) is verdict
 
 
+def test_a_sweep_whose_lines_are_not_those_that_are_kept_is_not_explained_though_they_add_up() -> None:
+    assert explain(None, SWEEP, [line(100_00)], NOW, is_contradicted=True) is W.UNEXPLAINED
+
+
+READING = Reading(
+    feed="test",
+    provider="some",
+    theirs=SWEEP,
+    known=None,
+    lines=None,
+    destination_before=None,
+    explanation=W.EXPLAINED,
+    is_overdue=False,
+)
+FAILED, REDIRECTED = ExceptionKind.SWEEP_FAILED, ExceptionKind.SWEEP_REDIRECTED
+UNEXPLAINED, OVERDUE = ExceptionKind.SWEEP_NOT_EXPLAINED, ExceptionKind.SWEEP_OVERDUE
+
+
 @pytest.mark.parametrize(
-    ("known", "changes", "explanation", "before", "told"),
+    ("known", "status", "changes", "own_before", "told"),
     [
-        (None, {}, W.EXPLAINED, None, []),
-        (None, {}, W.EXPLAINED, "ba_1", []),
-        (None, {}, W.EXPLAINED, "ba_2", [ExceptionKind.SWEEP_REDIRECTED]),
-        (KNOWN, {}, W.EXPLAINED, "ba_2", []),  # it was told when it was new
-        (None, {"status": S.FAILED}, W.EXPLAINED, None, [ExceptionKind.SWEEP_FAILED]),
-        (KNOWN, {"status": S.FAILED}, W.EXPLAINED, None, [ExceptionKind.SWEEP_FAILED]),
-        (replace(KNOWN, status=S.FAILED), {"status": S.FAILED}, W.EXPLAINED, None, []),
-        (None, {}, W.UNEXPLAINED, None, [ExceptionKind.SWEEP_NOT_EXPLAINED]),
-        (replace(KNOWN, explanation=W.WAITING), {}, W.UNEXPLAINED, None, [ExceptionKind.SWEEP_NOT_EXPLAINED]),
-        (replace(KNOWN, explanation=W.UNEXPLAINED), {}, W.UNEXPLAINED, None, []),
-        (None, {}, W.WAITING, None, []),
+        (None, S.PENDING, {}, None, []),
+        (None, S.PENDING, {"destination_before": "ba_1"}, None, []),
+        (None, S.PENDING, {"destination_before": "ba_2"}, None, [(REDIRECTED, True)]),
+        (None, S.PENDING, {"destination_before": "ba_1"}, "ba_2", [(REDIRECTED, True)]),
+        (KNOWN, S.SETTLED, {"destination_before": "ba_2"}, None, [(REDIRECTED, False)]),  # told when it was new
+        (None, S.FAILED, {}, None, [(FAILED, True)]),
+        (KNOWN, S.FAILED, {}, None, [(FAILED, True)]),
+        (replace(KNOWN, status=S.FAILED), S.FAILED, {}, None, [(FAILED, False)]),
+        (None, S.PENDING, {"explanation": W.UNEXPLAINED}, None, [(UNEXPLAINED, True)]),
+        (replace(KNOWN, explanation=W.WAITING), S.SETTLED, {"explanation": W.UNEXPLAINED}, None, [(UNEXPLAINED, True)]),
+        (
+            replace(KNOWN, explanation=W.UNEXPLAINED),
+            S.SETTLED,
+            {"explanation": W.UNEXPLAINED},
+            None,
+            [(UNEXPLAINED, False)],
+        ),
+        (None, S.PENDING, {"explanation": W.WAITING}, None, []),
+        (None, S.PENDING, {"is_overdue": True}, None, [(OVERDUE, True)]),
+        (replace(KNOWN, is_overdue=True), S.PENDING, {"is_overdue": True}, None, [(OVERDUE, False)]),
     ],
 )
-def test_a_person_is_called_once_for_each_thing(known, changes, explanation, before, told) -> None:
-    found = find_troubles(known, replace(SWEEP, **changes), None, explanation, before)
-    assert [each.kind for each in found] == told
+def test_what_is_wrong_with_a_sweep_is_said_at_each_reading_and_is_new_once(
+    known, status, changes, own_before, told
+) -> None:
+    reading = replace(READING, known=known, theirs=replace(SWEEP, status=status), **changes)
+    assert [(each.kind, each.is_new) for each in reading.list_troubles("org", own_before)] == told
+
+
+@pytest.mark.parametrize(
+    ("lines", "contradicted", "says"),
+    [
+        (None, {}, "does not say of which movements"),
+        ([line(99_00)], {}, "1.00"),
+        ([line(99_00)], {"org": {"txn_2", "txn_1"}}, "of txn_1, txn_2."),
+        ([line(100_00)], {"other": {"txn_1"}}, "not yours"),  # which they are is none of its business
+    ],
+)
+def test_whoever_hears_that_a_sweep_is_not_explained_reads_of_its_own_lines_alone(lines, contradicted, says) -> None:
+    reading = replace(READING, explanation=W.UNEXPLAINED, lines=lines, contradicted=contradicted)
+    [told] = reading.list_troubles("org")
+    assert says in told.cause
+
+
+@pytest.mark.parametrize(
+    ("known", "status", "explanation", "ended"),
+    [
+        (KNOWN, S.SETTLED, W.EXPLAINED, []),
+        (replace(KNOWN, explanation=W.UNEXPLAINED), S.SETTLED, W.EXPLAINED, [UNEXPLAINED]),
+        (replace(KNOWN, is_overdue=True), S.SETTLED, W.EXPLAINED, [OVERDUE]),
+        (replace(KNOWN, is_overdue=True), S.PENDING, W.EXPLAINED, []),
+        (None, S.FAILED, W.EXPLAINED, [UNEXPLAINED, OVERDUE]),  # what was told of it nobody knows any more
+    ],
+)
+def test_what_is_not_wrong_any_more_is_said(known, status, explanation, ended) -> None:
+    reading = replace(READING, known=known, theirs=replace(SWEEP, status=status), explanation=explanation)
+    assert [kind for kind, _ in reading.list_ended()] == ended
+
+
+@pytest.mark.parametrize(
+    ("known", "status", "arrives_days", "made_days", "verdict"),
+    [
+        (None, S.PENDING, -4, -6, False),
+        (None, S.PENDING, -5, -6, True),
+        (None, S.SETTLED, -5, -6, False),
+        (None, S.PENDING, 300, -29, False),
+        (None, S.PENDING, 300, -30, True),  # put off again and again
+        (replace(KNOWN, is_overdue=True), S.PENDING, 3, -1, True),
+        (replace(KNOWN, is_overdue=True), S.FAILED, 3, -1, False),
+    ],
+)
+def test_a_sweep_is_overdue_once_it_is_on_its_way_longer_than_any_takes(
+    known, status, arrives_days, made_days, verdict
+) -> None:
+    arrives_at, made_at = NOW + timedelta(days=arrives_days), NOW + timedelta(days=made_days)
+    theirs = replace(SWEEP, status=status, arrives_at=arrives_at, made_at=made_at)
+    assert is_overdue(known, theirs, NOW) is verdict
 
 
 @pytest.mark.parametrize(
@@ -109,6 +190,13 @@ def test_what_does_not_change_is_told_where_it_does(was, changes, says) -> None:
     found = find_contradiction(replace(KNOWN, status=was), replace(SWEEP, **changes))
     assert (says in found, bool(found)) == (True, bool(says))
     assert find_contradiction(None, replace(SWEEP, **changes)) == ""
+
+
+def test_that_a_sweep_failed_is_believed_whatever_else_is_said_otherwise() -> None:
+    said = replace(SWEEP, status=S.FAILED, amount=Money(1, "EUR"), destination="ba_2", failure_code="account_closed")
+    assert believe(KNOWN, said) == replace(SWEEP, status=S.FAILED, failure_code="account_closed")
+    assert believe(replace(KNOWN, status=S.FAILED), replace(said, status=S.SETTLED)).status is S.FAILED
+    assert believe(None, said) == said
 
 
 @pytest.mark.parametrize(
@@ -135,13 +223,50 @@ def test_a_movement_that_does_not_add_up_or_is_no_amount_is_none(amounts) -> Non
         ProviderLine("txn_1", LineKind.PAYMENT, *amounts)
 
 
-def test_the_bank_account_before_is_that_of_the_same_currency() -> None:
-    def made(number: int, currency: str, destination: str) -> ProviderSweep:
-        amount, made_at = Money(1, currency), NOW + timedelta(hours=number)
-        return replace(SWEEP, sweep_id=f"po_{number}", amount=amount, made_at=made_at, destination=destination)
+def keep(owner: str, net_minor: int, sweep_id: str = "po_1", **changes: object) -> KeptLine:
+    kept = SweepLine(
+        sweep_line_id="swl_1",
+        sweep_id="swp_1",
+        provider="some",
+        provider_movement_id="txn_1",
+        kind=LineKind.PAYMENT,
+        gross_minor=net_minor,
+        fee_minor=0,
+        net_minor=net_minor,
+        currency="USD",
+        created_at=NOW,
+    )
+    return KeptLine(owner, sweep_id, replace(kept, **changes))
 
-    sweeps = [made(3, "USD", "ba_9"), made(1, "USD", "ba_1"), made(2, "EUR", "ba_2"), made(4, "EUR", "ba_2")]
-    assert name_before(sweeps) == {"po_3": "ba_1", "po_4": "ba_2"}
+
+@pytest.mark.parametrize(
+    ("failed_sweep_id", "kept", "shares"),
+    [
+        ("", [], {}),
+        ("", [keep("a", 100)], {"a": 100}),
+        ("", [keep("a", 60)], {"a": 100}),  # and that it is more by now is told
+        ("po_0", [keep("operator", 100)], {"operator": 100}),  # nobody could split it then
+        ("po_0", [keep("a", 60), keep("b", 40)], {"a": 60, "b": 40}),
+        ("po_0", [keep("a", 60)], {}),  # a crash came between
+    ],
+)
+def test_whoever_had_a_movement_first_keeps_it(failed_sweep_id, kept, shares) -> None:
+    found = list_first_owners(replace(line(100), failed_sweep_id=failed_sweep_id), kept)
+    assert {owner: own.line.net_minor for owner, own in found.items()} == shares
+
+
+@pytest.mark.parametrize(
+    ("kept", "contradicted"),
+    [
+        ([keep("a", 100)], {}),
+        ([keep("a", 99)], {"a": {"txn_1"}}),
+        ([keep("a", 100, kind=LineKind.REFUND)], {"a": {"txn_1"}}),
+        ([keep("a", 100, "po_0")], {"a": {"txn_1"}}),  # it is in another sweep as well
+        ([keep("b", 7, provider_movement_id="txn_2")], {"b": {"txn_2"}}),  # it is in the sweep no more
+    ],
+)
+def test_what_the_provider_says_otherwise_than_what_is_kept_is_found(kept, contradicted) -> None:
+    assert list_contradicted({"a": [OwnLine(line(100), None)]}, kept, "po_1") == contradicted
 
 
 @pytest.mark.parametrize(

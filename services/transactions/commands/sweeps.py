@@ -9,99 +9,81 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
 from services.transactions.commands.exceptions import note_cause, report
 from services.transactions.domain.exceptions import About, ExceptionKind
-from services.transactions.domain.sweeps import (
-    SWEEP_MOVES,
-    Explanation,
-    OwnLine,
-    ProviderSweep,
-    Sweep,
-    SweepLine,
-    SweepStatus,
-    Trouble,
-    build_failed,
-)
+from services.transactions.domain.sweep_readings import Reading
+from services.transactions.domain.sweeps import SWEEP_MOVES, OwnLine, Sweep, SweepLine, SweepStatus
 from services.transactions.store import sweeps as store
 from services.transactions.store.transactions import list_transactions
 
-_MOVED_ON = "Its lines add up by now to what the provider says that it moved."
 
-
-async def keep_part(
-    tx: Tx,
-    provider: str,
-    theirs: ProviderSweep,
-    lines: Sequence[OwnLine],
-    explanation: Explanation,
-    troubles: Sequence[Trouble],
-    now: datetime,
-) -> None:
+async def keep_part(tx: Tx, reading: Reading, lines: Sequence[OwnLine], now: datetime) -> None:
     """Brings the caller's organization's part to what the provider says. The same again changes nothing.
 
+    What nobody was called for yet is told, also where the organization has no part; with its first line in the sweep it
+    is told of all that is wrong with it.
+
     Args:
-        lines: Those that are the organization's and were read now; those of before stay.
-        troubles: Nobody was called for them yet. They are told also where the organization has no part.
+        lines: Those that are the organization's, were read now and are kept in no other sweep; those of before stay.
 
     Raises: NotSealed.
     """
-    before = await store.lock_part(tx, provider, theirs.sweep_id)
-    is_new = before is None and bool(lines)
+    before = await store.lock_part(tx, reading.provider, reading.theirs.sweep_id)
+    own_destination_before, is_new = None, before is None and bool(lines)
     if is_new:
-        before = _begin(provider, theirs, now)
+        own_destination_before = await store.find_own_destination_before(tx, reading.feed, reading.theirs)
+        before = _begin(reading, now)
         await store.SWEEPS.insert(tx, before)
-    if before is None:
-        await _tell(tx, provider, theirs, None, troubles, now)
-        return
-    added_minor, contradiction = await _add_lines(tx, before, lines, now)
-    adds_up = explanation is Explanation.EXPLAINED and contradiction is None
-    moves = theirs.status in SWEEP_MOVES[before.status]
+    part = before
+    if before is not None:
+        part = await _bring_up_to_date(tx, reading, before, lines, now)
+    about = _describe(reading, part)
+    for kind, cause in reading.list_ended():
+        await note_cause(tx, kind, about, cause, now)
+    for trouble in reading.list_troubles(current_principal().org_id, own_destination_before):
+        is_told = trouble.is_new
+        if trouble.kind is ExceptionKind.SWEEP_FAILED and before is not None and not is_new:
+            # With the part that says so, also where the part was known later than that.
+            is_told = before.status is not SweepStatus.FAILED
+        if is_told or is_new:
+            await report(tx, trouble.kind, about, trouble.cause, now)
+        elif trouble.kind is ExceptionKind.SWEEP_NOT_EXPLAINED and reading.lines is not None:
+            await note_cause(tx, trouble.kind, about, trouble.cause, now)
+
+
+async def _bring_up_to_date(tx: Tx, reading: Reading, before: Sweep, lines: Sequence[OwnLine], now: datetime) -> Sweep:
+    theirs, moves = reading.theirs, reading.theirs.status in SWEEP_MOVES[before.status]
     part = replace(
         before,
-        amount_minor=before.amount_minor + added_minor,
+        amount_minor=before.amount_minor + await _add_lines(tx, before, lines, now),
         status=theirs.status if moves else before.status,
         arrives_at=theirs.arrives_at,
-        # What was contradicted once stays so where its lines are not read again.
-        is_explained=adds_up if lines else before.is_explained,
+        is_explained=reading.is_explained,
         failure_code=(theirs.failure_code or None) if moves else before.failure_code,
     )
-    if part != before:
-        part = await store.SWEEPS.save(tx, before, part, now)
-    if part.is_explained and not is_new and not before.is_explained:
-        about = _describe(provider, theirs, part)
-        await note_cause(tx, ExceptionKind.SWEEP_NOT_EXPLAINED, about, _MOVED_ON, now)
-    # That it failed is told with the part that says so, also where the part was known later than that.
-    found = [each for each in troubles if each.kind is not ExceptionKind.SWEEP_FAILED]
-    if part.status is SweepStatus.FAILED and (is_new or before.status is not SweepStatus.FAILED):
-        found.append(build_failed(theirs))
-    if contradiction is not None:
-        found.append(contradiction)
-    await _tell(tx, provider, theirs, part, found, now)
+    return part if part == before else await store.SWEEPS.save(tx, before, part, now)
 
 
-async def _tell(
-    tx: Tx, provider: str, theirs: ProviderSweep, part: Sweep | None, troubles: Sequence[Trouble], now: datetime
-) -> None:
-    for trouble in troubles:
-        await report(tx, trouble.kind, _describe(provider, theirs, part), trouble.cause, now)
-
-
-def _describe(provider: str, theirs: ProviderSweep, part: Sweep | None) -> About:
+def _describe(reading: Reading, part: Sweep | None) -> About:
     """How much the whole is stands nowhere."""
     amount = None if part is None else part.amount
-    return About(provider=provider, provider_payment_id=theirs.sweep_id, amount=amount)
+    return About(provider=reading.provider, provider_payment_id=reading.theirs.sweep_id, amount=amount)
 
 
-def _begin(provider: str, theirs: ProviderSweep, now: datetime) -> Sweep:
+def _begin(reading: Reading, now: datetime) -> Sweep:
+    theirs = reading.theirs
     return Sweep(
         sweep_id=new_id("swp"),
-        provider=provider,
+        feed=reading.feed,
+        provider=reading.provider,
         provider_sweep_id=theirs.sweep_id,
         status=theirs.status,
         currency=theirs.amount.currency,
         arrives_at=theirs.arrives_at,
+        destination=theirs.destination,
         failure_code=theirs.failure_code or None,
         made_at=theirs.made_at,
         created_at=now,
@@ -109,14 +91,11 @@ def _begin(provider: str, theirs: ProviderSweep, now: datetime) -> Sweep:
     )
 
 
-async def _add_lines(tx: Tx, part: Sweep, lines: Sequence[OwnLine], now: datetime) -> tuple[int, Trouble | None]:
-    """(How much those are that were not there, in minor units; what contradicts those that were.)"""
+async def _add_lines(tx: Tx, part: Sweep, lines: Sequence[OwnLine], now: datetime) -> int:
+    """How much those are that were not there, in minor units."""
     kept = await store.list_lines(tx, part.sweep_id)
     news = [each for each in lines if each.line.movement_id not in kept]
-    known = [(each.line, kept[each.line.movement_id]) for each in lines if each.line.movement_id in kept]
-    wrong = {line.movement_id for line, was in known if not was.is_of(line)}
     about = await list_transactions(tx, {each.transaction_id for each in news if each.transaction_id is not None})
-    added_minor = 0
     for line, transaction_id in news:
         escrow_account_id = None if transaction_id is None else about[transaction_id].escrow_account_id
         new = SweepLine(
@@ -133,11 +112,6 @@ async def _add_lines(tx: Tx, part: Sweep, lines: Sequence[OwnLine], now: datetim
             currency=part.currency,
             created_at=now,
         )
-        if await store.LINES.insert_if_new(tx, new):
-            added_minor += line.net_minor
-        else:
-            wrong.add(line.movement_id)
-    if not wrong:
-        return added_minor, None
-    cause = f"The provider says of {', '.join(sorted(wrong))} otherwise than before, or has it in another sweep, too."
-    return added_minor, Trouble(ExceptionKind.SWEEP_NOT_EXPLAINED, cause)
+        # Where another reading has put it into another sweep meanwhile, all of this is tried again.
+        await store.LINES.insert(tx, new)
+    return sum(each.line.net_minor for each in news)

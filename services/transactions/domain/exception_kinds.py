@@ -41,6 +41,7 @@ class ExceptionKind(StrEnum):
     SWEEP_REDIRECTED = "SWEEP_REDIRECTED"
     PAYOUT_NOT_PAID = "PAYOUT_NOT_PAID"
     SHORTFALL = "SHORTFALL"
+    SWEEP_OVERDUE = "SWEEP_OVERDUE"
 
 
 class Severity(StrEnum):
@@ -281,7 +282,8 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
     ExceptionKind.SWEEP_REDIRECTED: Description(
         Severity.HIGH,
         _SWEEP,
-        "What a provider moves goes to another bank account, or comes from another one, than the sweep before it.",
+        "What a provider moves goes to another bank account, or comes from another one, than the sweep before it, or"
+        " than the one before it in which you have money.",
         "Ask at once who of yours changed it at the provider, and compare the account there with the custodian's. If"
         " nobody did, have the provider stop its sweeps, and find out who signs in there.",
     ),
@@ -309,5 +311,13 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         " comes in next: until then too little can be paid out. It says so by itself when less is missing; once"
         " nothing is, resolve it.",
         doubts_money=False,
+    ),
+    ExceptionKind.SWEEP_OVERDUE: Description(
+        Severity.MEDIUM,
+        _SWEEP,
+        "What a provider moved to the custodian's bank account, or from there, is on its way for days longer than the"
+        " provider said. The book has it as cash, and the bank does not.",
+        "Ask the provider where it is, and see to it that nothing is paid out for which the custodian's account has no"
+        " cash. Once it has arrived or failed, the cause says so.",
     ),
 }

@@ -1,12 +1,12 @@
 """Sweeps: what a provider moves at once between its balance and the custodian's bank account, and of what it consists.
 
-A sweep is explained once its lines add up to what the provider says that it moved, to the cent. Organizations that
-share an account at the provider have a part of it each. What is in nobody's transaction is nobody's.
+Organizations that share an account at the provider have a part of a sweep each. What is in nobody's transaction is
+nobody's. Whether a sweep adds up, and for what a person is called, is in sweep_readings.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from services.chassis.values.money import Money
 from services.chassis.values.moves import Moves
-from services.transactions.domain.exception_kinds import ExceptionKind
+
+Owner = str | None  # an organization; None for nobody
 
 # What an amount of the contracts may be.
 AMOUNT_MAX: Final = 10**15
@@ -116,6 +117,7 @@ class KnownSweep:
 
     Args:
         feed: Whose sweeps these are: another key has others.
+        is_overdue: Whether it is on its way for so long that a person was called.
         version: Of what stands there, whoever wrote it.
     """
 
@@ -129,6 +131,7 @@ class KnownSweep:
     made_at: datetime
     destination: str
     explanation: Explanation
+    is_overdue: bool = False
     version: int
 
 
@@ -137,16 +140,20 @@ class Sweep:
     """An organization's part of a sweep.
 
     Args:
+        feed: As that of the whole.
         amount_minor: The sum of its lines.
+        destination: As that of the whole, when the part was first read.
     """
 
     sweep_id: str
+    feed: str
     provider: str
     provider_sweep_id: str
     status: SweepStatus = S.PENDING
     amount_minor: int = 0
     currency: str
     arrives_at: datetime
+    destination: str
     is_explained: bool = False
     failure_code: str | None = None
     made_at: datetime
@@ -187,109 +194,72 @@ class OwnLine(NamedTuple):
     transaction_id: str | None
 
 
-class Trouble(NamedTuple):
-    """What a person is called for."""
+class KeptLine(NamedTuple):
+    """A line that was kept, whose it is, and the provider's id of the sweep that it was kept in."""
 
-    kind: ExceptionKind
-    cause: str
+    owner: str
+    provider_sweep_id: str
+    line: SweepLine
 
 
 def sum_net(lines: Iterable[ProviderLine]) -> int:
     return sum(line.net_minor for line in lines)
 
 
-def split_failed(line: ProviderLine, parts: Mapping[str, int], rest_of: str | None) -> dict[str | None, ProviderLine]:
+def split_failed(line: ProviderLine, parts: Mapping[str, int], rest_of: Owner) -> dict[Owner, ProviderLine]:
     """What an earlier sweep had left at the provider, by whose it is.
 
     Args:
         parts: How much of that sweep was whose, by organization, in minor units.
         rest_of: Whose that is which was nobody's part.
     """
-    shares: dict[str | None, int] = dict(parts.items())
+    shares: dict[Owner, int] = dict(parts.items())
     shares[rest_of] = shares.get(rest_of, 0) + line.net_minor - sum(parts.values())
+    return {owner: _share(line, share) for owner, share in shares.items() if share}
+
+
+def _share(line: ProviderLine, net_minor: int) -> ProviderLine:
+    return ProviderLine(line.movement_id, LineKind.FAILED_SWEEP, net_minor, 0, net_minor)
+
+
+def list_first_owners(line: ProviderLine, kept: Sequence[KeptLine]) -> dict[Owner, OwnLine]:
+    """Whose the movement is where it was kept before: whoever had it first keeps it, else it would count twice.
+
+    Nobody's where it was not, and where an earlier sweep had left it and not all shares of it are kept.
+
+    Args:
+        kept: All that was kept of the movement.
+    """
+    if not kept:
+        return {}
+    if not line.failed_sweep_id:
+        return {kept[0].owner: OwnLine(line, kept[0].line.transaction_id)}
+    if sum(each.line.net_minor for each in kept) != line.net_minor:
+        return {}
+    shares = [(owner, was.gross_minor, was.fee_minor, was.net_minor) for owner, _, was in kept]
     return {
-        owner: ProviderLine(line.movement_id, LineKind.FAILED_SWEEP, share, 0, share)
-        for owner, share in shares.items()
-        if share
+        owner: OwnLine(ProviderLine(line.movement_id, line.kind, gross, fee, net), None)
+        for owner, gross, fee, net in shares
     }
 
 
-def explain(
-    known: KnownSweep | None, theirs: ProviderSweep, lines: Sequence[ProviderLine] | None, now: datetime
-) -> Explanation:
-    """Whether its lines add up.
+def list_contradicted(
+    owned: Mapping[Owner, Sequence[OwnLine]], kept: Sequence[KeptLine], provider_sweep_id: str
+) -> dict[Owner, set[str]]:
+    """Of which movements the provider says otherwise than what is kept, by whose they are.
+
+    It says another amount, has them in another sweep as well, or in the sweep no more.
 
     Args:
-        lines: All of them; None where they were not read.
+        owned: All lines of the sweep, as the provider has them now.
+        kept: All that is kept of the sweep, and of these movements in any sweep.
     """
-    if known is not None and known.explanation is Explanation.EXPLAINED:
-        return Explanation.EXPLAINED
-    if lines is not None and sum_net(lines) == theirs.amount.amount_minor:
-        return Explanation.EXPLAINED
-    # It has arrived, or should have: nothing that explains it is to come any more.
-    is_late = theirs.status is not S.PENDING or theirs.arrives_at <= now
-    was_told = known is not None and known.explanation is Explanation.UNEXPLAINED
-    return Explanation.UNEXPLAINED if is_late or was_told else Explanation.WAITING
-
-
-def find_contradiction(known: KnownSweep | None, theirs: ProviderSweep) -> str:
-    """What the provider says otherwise than before, of what does not change; empty for nothing."""
-    if known is None:
-        return ""
-    if (known.amount_minor, known.currency) != (theirs.amount.amount_minor, theirs.amount.currency):
-        return "The provider says another amount of it than before."
-    if theirs.status is not known.status and theirs.status not in SWEEP_MOVES[known.status]:
-        return f"The provider says that it is {theirs.status}, and said before that it was {known.status}."
-    if theirs.destination != known.destination:
-        return "The provider says another bank account of it than before."
-    return ""
-
-
-def find_troubles(
-    known: KnownSweep | None,
-    theirs: ProviderSweep,
-    lines: Sequence[ProviderLine] | None,
-    explanation: Explanation,
-    destination_before: str | None,
-) -> list[Trouble]:
-    """What nobody was called for yet.
-
-    Args:
-        known: As it was last read; None: it is new.
-        lines: None where they were not read.
-        destination_before: Of the sweep before it in this currency; None where there was none.
-    """
-    found = []
-    if theirs.status is S.FAILED and (known is None or known.status is not S.FAILED):
-        found.append(build_failed(theirs))
-    if known is None and destination_before is not None and theirs.destination != destination_before:
-        cause = "It goes to another bank account than the one before it."
-        found.append(Trouble(ExceptionKind.SWEEP_REDIRECTED, cause))
-    was = None if known is None else known.explanation
-    if explanation is Explanation.UNEXPLAINED and was is not explanation:
-        found.append(Trouble(ExceptionKind.SWEEP_NOT_EXPLAINED, _explain_unexplained(theirs, lines)))
+    now = {(owner, own.line.movement_id): own.line for owner, lines in owned.items() for own in lines}
+    found: dict[Owner, set[str]] = {}
+    for each in kept:
+        movement_id = each.line.provider_movement_id
+        theirs = now.get((each.owner, movement_id))
+        is_here = each.provider_sweep_id == provider_sweep_id
+        if not is_here or theirs is None or not each.line.is_of(theirs):
+            found.setdefault(each.owner, set()).add(movement_id)
     return found
-
-
-def build_failed(theirs: ProviderSweep) -> Trouble:
-    why = f" ({theirs.failure_code})" if theirs.failure_code else ""
-    return Trouble(ExceptionKind.SWEEP_FAILED, f"The provider says that it did not arrive{why}.")
-
-
-def _explain_unexplained(theirs: ProviderSweep, lines: Sequence[ProviderLine] | None) -> str:
-    if lines is None:
-        return "The provider does not say of which movements it consists: a person may have ordered it there."
-    missing = theirs.amount.amount_minor - sum_net(lines)
-    return f"Its lines differ from what the provider says that it moved by {Money(missing, theirs.amount.currency)}."
-
-
-def name_before(sweeps: Collection[ProviderSweep]) -> dict[str, str]:
-    """Of each sweep, by its id, the bank account of the one before it in its currency, as far as there is one."""
-    last: dict[str, str] = {}
-    before: dict[str, str] = {}
-    for each in sorted(sweeps, key=lambda sweep: (sweep.made_at, sweep.sweep_id)):
-        currency = each.amount.currency
-        if currency in last:
-            before[each.sweep_id] = last[currency]
-        last[currency] = each.destination
-    return before

@@ -20,19 +20,19 @@ from services.transactions.commands.exceptions import report_apart
 from services.transactions.commands.sweeps import keep_part
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.domain.sweep_readings import Reading, believe, explain, find_contradiction, is_overdue
 from services.transactions.domain.sweeps import (
     Explanation,
+    KeptLine,
     KnownSweep,
+    Owner,
     OwnLine,
     ProviderLine,
     ProviderSweep,
-    SweepStatus,
-    Trouble,
-    explain,
-    find_contradiction,
-    find_troubles,
-    name_before,
+    list_contradicted,
+    list_first_owners,
     split_failed,
+    sum_net,
 )
 from services.transactions.providers.protocols import OutcomeUnknown, ProviderSweeps
 from services.transactions.store import event_cursors
@@ -46,8 +46,6 @@ _LISTED_BEFORE: Final = timedelta(days=400)
 # What was made so long before the last one may still change. Source: docs.stripe.com/payouts: one that was paid fails
 # within five business days, most of the time.
 _CHANGES_WITHIN: Final = timedelta(days=30)
-
-Owner = str | None  # an organization; None for nobody
 
 
 class _Source(NamedTuple):
@@ -79,12 +77,12 @@ async def _read_all(dependencies: Dependencies, source: _Source) -> None:
     async with dependencies.database.begin_for_all() as tx:
         today = await read_database_time(tx)
     listed = await source.sweeps.list_sweeps(_choose_since(cursor, today))
-    before, unread = name_before(listed.sweeps), len(listed.unread_ids)
+    unread = len(listed.unread_ids)
     unfinished: list[datetime] = []
-    # The older one first: what it had left at the provider is in a later one.
+    # The older one first: what it had left at the provider is in a later one, which is compared with it.
     for theirs in sorted(listed.sweeps, key=lambda sweep: (sweep.made_at, sweep.sweep_id)):
         try:
-            is_finished = await _read_one(dependencies, source, theirs, before.get(theirs.sweep_id))
+            is_finished = await _read_one(dependencies, source, theirs)
         except (OutcomeUnknown, NotSealed) as error:
             unread, is_finished = unread + 1, False
             log.warning("sweep_not_read", provider=source.provider, sweep_id=theirs.sweep_id, cause=str(error))
@@ -116,135 +114,147 @@ def _choose_since(cursor: event_cursors.Cursor, today: datetime) -> datetime:
     return max(datetime.fromisoformat(cursor.after_id), today - _LISTED_BEFORE) - _CHANGES_WITHIN
 
 
-async def _read_one(
-    dependencies: Dependencies, source: _Source, theirs: ProviderSweep, destination_before: str | None
-) -> bool:
+async def _read_one(dependencies: Dependencies, source: _Source, said: ProviderSweep) -> bool:
     """Whether nothing more is to be expected of it soon.
 
     Raises:
         OutcomeUnknown: the provider does not say of what it consists.
-        NotSealed: somebody altered whose it is.
+        NotSealed: something of it is not what we wrote.
     """
-    kept = await store.read_known(dependencies.database, source.sweeps.feed, theirs.sweep_id)
-    known, lines = kept.sweep, None
-    if contradiction := find_contradiction(known, theirs):
-        # What was believed first stays, and a person is called each time that it is said.
-        await _tell_all(dependencies, source, theirs, Trouble(ExceptionKind.SWEEP_NOT_EXPLAINED, contradiction))
-        return True
-    if theirs.is_listed and (known is None or known.explanation is not Explanation.EXPLAINED):
+    kept = await store.read_known(dependencies.database, source.sweeps.feed, said.sweep_id)
+    contradiction = find_contradiction(kept.sweep, said)
+    theirs, lines = believe(kept.sweep, said), None
+    is_open = kept.sweep is None or kept.sweep.explanation is not Explanation.EXPLAINED
+    # Of what is said otherwise than before nobody knows whether its lines are those of the sweep that is known.
+    if theirs.is_listed and is_open and not contradiction:
         lines = await source.sweeps.list_lines(theirs)
-    now = dependencies.clock.now()
-    explanation = explain(known, theirs, lines, now)
-    troubles = find_troubles(known, theirs, lines, explanation, destination_before)
-    after = _build_known(source, theirs, explanation)
-    if known is None or lines is not None or _is_changed(known, after):
-        owned = await _attribute(dependencies, source, theirs, lines or ())
-        await _keep_all(dependencies, source, theirs, owned, explanation, troubles)
-    if known is None or _is_changed(known, after):
+    owned, reading = await _read(dependencies, source, kept.sweep, theirs, lines)
+    if reading.lines is not None or reading.is_news:
+        await _keep_all(dependencies, reading, owned)
+    if reading.is_news:
         async with dependencies.database.begin_for_all() as tx:
-            await store.save_known(tx, kept, after, now)
-    return theirs.status is not SweepStatus.PENDING and explanation is not Explanation.WAITING
+            await store.save_known(tx, kept, reading.build_known(), dependencies.clock.now())
+    if contradiction:
+        # What was believed first stays, and a person is called each time that it is said.
+        await _tell_all(dependencies, reading, contradiction)
+    return reading.is_finished
 
 
-def _build_known(source: _Source, theirs: ProviderSweep, explanation: Explanation) -> KnownSweep:
-    return KnownSweep(
-        feed=source.sweeps.feed,
-        provider_sweep_id=theirs.sweep_id,
+async def _read(
+    dependencies: Dependencies,
+    source: _Source,
+    known: KnownSweep | None,
+    theirs: ProviderSweep,
+    lines: Sequence[ProviderLine] | None,
+) -> tuple[Mapping[Owner, list[OwnLine]], Reading]:
+    """Whose each line is that is not kept yet, and what there is to say of the sweep. Raises: NotSealed."""
+    database, feed = dependencies.database, source.sweeps.feed
+    owned: Mapping[Owner, list[OwnLine]] = {}
+    contradicted: Mapping[Owner, set[str]] = {}
+    destination_before = None
+    if known is None or lines is not None:
+        destination_before = await store.find_destination_before(database, feed, theirs)
+    if lines is not None:
+        moved = [line.movement_id for line in lines]
+        kept = await store.list_kept(database, source.provider, theirs.sweep_id, moved)
+        owned = await _attribute(dependencies, source, theirs, lines, kept)
+        contradicted = list_contradicted(owned, kept, theirs.sweep_id)
+        elsewhere = {
+            (each.owner, each.line.provider_movement_id) for each in kept if each.provider_sweep_id != theirs.sweep_id
+        }
+        owned = {
+            owner: [each for each in own if (owner, each.line.movement_id) not in elsewhere]
+            for owner, own in owned.items()
+        }
+    now = dependencies.clock.now()
+    reading = Reading(
+        feed=feed,
         provider=source.provider,
-        amount_minor=theirs.amount.amount_minor,
-        currency=theirs.amount.currency,
-        status=theirs.status,
-        arrives_at=theirs.arrives_at,
-        made_at=theirs.made_at,
-        destination=theirs.destination,
-        explanation=explanation,
-        version=0,
+        theirs=theirs,
+        known=known,
+        lines=lines,
+        contradicted=contradicted,
+        destination_before=destination_before,
+        explanation=explain(known, theirs, lines, now, is_contradicted=bool(contradicted)),
+        is_overdue=is_overdue(known, theirs, now),
     )
-
-
-def _is_changed(known: KnownSweep, after: KnownSweep) -> bool:
-    return (known.status, known.arrives_at, known.explanation) != (after.status, after.arrives_at, after.explanation)
+    return owned, reading
 
 
 async def _attribute(
-    dependencies: Dependencies, source: _Source, theirs: ProviderSweep, lines: Sequence[ProviderLine]
+    dependencies: Dependencies,
+    source: _Source,
+    theirs: ProviderSweep,
+    lines: Sequence[ProviderLine],
+    kept: Sequence[KeptLine],
 ) -> Mapping[Owner, list[OwnLine]]:
-    """Whose each line is. Raises: NotSealed."""
+    """Whose each line is: what is nobody's the operator's organization has, if there is one. Raises: NotSealed."""
     owned: dict[Owner, list[OwnLine]] = defaultdict(list)
+    before: dict[str, list[KeptLine]] = defaultdict(list)
+    for each in kept:
+        before[each.line.provider_movement_id].append(each)
     for line in lines:
-        if line.failed_sweep_id:
+        owners = list_first_owners(line, before[line.movement_id])
+        if not owners and line.failed_sweep_id:
             shares = await _split(dependencies, source, theirs, line)
-            for owner, share in shares.items():
-                owned[owner].append(OwnLine(share, None))
-            continue
-        owner, transaction_id = None, None
-        for payment_id in line.payment_ids:
-            if found := await find_owner(dependencies.database, source.provider, payment_id, ""):
-                owner, transaction_id = found
-                break
-        owned[owner].append(OwnLine(line, transaction_id))
+            owners = {owner: OwnLine(share, None) for owner, share in shares.items()}
+        for owner, own in (owners or await _attribute_one(dependencies, source, line)).items():
+            owned[owner].append(own)
     return owned
+
+
+async def _attribute_one(dependencies: Dependencies, source: _Source, line: ProviderLine) -> dict[Owner, OwnLine]:
+    for payment_id in line.payment_ids:
+        if found := await find_owner(dependencies.database, source.provider, payment_id, ""):
+            owner, transaction_id = found
+            return {owner: OwnLine(line, transaction_id)}
+    return {dependencies.operator_org_id or None: OwnLine(line, None)}
 
 
 async def _split(
     dependencies: Dependencies, source: _Source, theirs: ProviderSweep, line: ProviderLine
 ) -> dict[Owner, ProviderLine]:
     """Whose that is which an earlier sweep had left. Where that one is not explained, it is nobody's."""
-    database = dependencies.database
+    database, operator = dependencies.database, dependencies.operator_org_id or None
     failed = (await store.read_known(database, source.sweeps.feed, line.failed_sweep_id)).sweep
     is_whole = failed is not None and failed.explanation is Explanation.EXPLAINED
     if failed is None or not is_whole or failed.currency != theirs.amount.currency:
-        return {None: line}
+        return {operator: line}
     parts = await store.list_parts(database, source.provider, line.failed_sweep_id)
-    shares = {org_id: part.amount_minor for org_id, part in parts.items()}
-    return split_failed(line, shares, dependencies.operator_org_id or None)
+    return split_failed(line, {org_id: part.amount_minor for org_id, part in parts.items()}, operator)
 
 
-async def _keep_all(
-    dependencies: Dependencies,
-    source: _Source,
-    theirs: ProviderSweep,
-    owned: Mapping[Owner, list[OwnLine]],
-    explanation: Explanation,
-    troubles: Sequence[Trouble],
-) -> None:
+async def _keep_all(dependencies: Dependencies, reading: Reading, owned: Mapping[Owner, list[OwnLine]]) -> None:
     """Brings the part of each organization up to date, and tells each; and nobody, where something is nobody's.
 
     Raises: NotSealed: of one of them; the others are written.
     """
-    operator = dependencies.operator_org_id or None
-    by_owner: dict[Owner, list[OwnLine]] = defaultdict(list)
-    for owner, lines in owned.items():
-        by_owner[owner or operator].extend(lines)
-    if None in by_owner:
-        lines = by_owner.pop(None)
-        net_minor = sum(line.net_minor for line, _ in lines)
-        said = {"provider": source.provider, "sweep_id": theirs.sweep_id, "net_minor": net_minor}
-        log.warning("sweep_lines_of_nobody", count=len(lines), **said)
-    owners = {*by_owner, *await store.list_owners(dependencies.database, source.provider, theirs.sweep_id)}
-    if troubles and operator is not None:
-        owners.add(operator)
+    operator, sweep_id = dependencies.operator_org_id or None, reading.theirs.sweep_id
+    if of_nobody := owned.get(None):
+        said = {"provider": reading.provider, "sweep_id": sweep_id, "net_minor": sum_net(own.line for own in of_nobody)}
+        log.warning("sweep_lines_of_nobody", count=len(of_nobody), **said)
+    owners = {*owned, operator, *await store.list_owners(dependencies.database, reading.provider, sweep_id)}
     altered = None
     for org_id in sorted(each for each in owners if each is not None):
         with acting_as(service_principal(NAME, org_id)):
             try:
                 async with dependencies.database.begin() as tx:
-                    now, mine = dependencies.clock.now(), by_owner.get(org_id, [])
-                    await keep_part(tx, source.provider, theirs, mine, explanation, troubles, now)
+                    await keep_part(tx, reading, owned.get(org_id, []), dependencies.clock.now())
             except NotSealed as error:
                 altered = error
     if operator is None:
-        about = About(provider=source.provider, provider_payment_id=theirs.sweep_id)
-        for trouble in troubles:
-            await report_apart(dependencies, None, trouble.kind, about, trouble.cause)
+        about = About(provider=reading.provider, provider_payment_id=sweep_id)
+        for trouble in reading.list_troubles(None):
+            if trouble.is_new:
+                await report_apart(dependencies, None, trouble.kind, about, trouble.cause)
     if altered is not None:
         raise altered
 
 
-async def _tell_all(dependencies: Dependencies, source: _Source, theirs: ProviderSweep, trouble: Trouble) -> None:
+async def _tell_all(dependencies: Dependencies, reading: Reading, contradiction: str) -> None:
     """Each organization that has a part of it, and nobody."""
-    owners = await store.list_owners(dependencies.database, source.provider, theirs.sweep_id)
-    about = About(provider=source.provider, provider_payment_id=theirs.sweep_id)
-    for org_id in sorted(owners - {dependencies.operator_org_id}):
-        await report_apart(dependencies, org_id, trouble.kind, about, trouble.cause)
-    await report_apart(dependencies, None, trouble.kind, about, trouble.cause)
+    kind, sweep_id = ExceptionKind.SWEEP_NOT_EXPLAINED, reading.theirs.sweep_id
+    owners = await store.list_owners(dependencies.database, reading.provider, sweep_id)
+    about = About(provider=reading.provider, provider_payment_id=sweep_id)
+    for org_id in [*sorted(owners - {dependencies.operator_org_id}), None]:
+        await report_apart(dependencies, org_id, kind, about, contradiction)

@@ -24,12 +24,15 @@ provider_sweeps = sa.Table(
     time("made_at"),
     text("destination"),
     text("explanation"),
+    sa.Column("is_overdue", sa.Boolean, nullable=False),
     time("updated_at"),
     sa.Column("version", sa.BigInteger, nullable=False),
     seal(),
     one_of("status", SweepStatus),
     one_of("explanation", Explanation),
     sa.CheckConstraint("version >= 1", name="sweep_begins"),
+    # Which one was the last before another.
+    sa.Index("provider_sweeps_made", "feed", "currency", "made_at", "provider_sweep_id"),
 )
 seal_whole(provider_sweeps)
 
@@ -38,12 +41,14 @@ sweeps = sa.Table(
     metadata,
     text("org_id", key=True),
     text("sweep_id", key=True),
+    text("feed"),
     text("provider"),
     text("provider_sweep_id"),
     text("status"),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("currency", sa.CHAR(3), nullable=False),
     time("arrives_at"),
+    text("destination"),
     sa.Column("is_explained", sa.Boolean, nullable=False),
     text("failure_code", null=True),
     time("made_at"),
@@ -55,6 +60,7 @@ sweeps = sa.Table(
     sa.UniqueConstraint("org_id", "provider", "provider_sweep_id", name="sweeps_provider_id"),
     sa.Index("sweeps_newest", "org_id", "created_at", "sweep_id"),
     sa.Index("sweeps_arrival", "org_id", "arrives_at"),
+    sa.Index("sweeps_made", "org_id", "feed", "currency", "made_at", "provider_sweep_id"),
     # Whose parts there are of a sweep.
     sa.Index("sweeps_owners", "provider", "provider_sweep_id", "org_id"),
 )
@@ -81,7 +87,8 @@ sweep_lines = sa.Table(
     one_of("kind", LineKind),
     sa.CheckConstraint("net_minor = gross_minor - fee_minor", name="line_adds_up"),
     sa.CheckConstraint("(transaction_id IS NULL) = (escrow_account_id IS NULL)", name="transaction_whole"),
-    sa.UniqueConstraint("org_id", "provider", "provider_movement_id", name="sweep_lines_movement"),
+    # Also by which it is found whether any organization has a line of a movement.
+    sa.UniqueConstraint("provider", "provider_movement_id", "org_id", name="sweep_lines_movement"),
     sa.ForeignKeyConstraint(["org_id", "sweep_id"], ["sweeps.org_id", "sweeps.sweep_id"], name="sweep"),
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"

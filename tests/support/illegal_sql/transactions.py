@@ -65,11 +65,11 @@ ROWS = (
     "INSERT INTO payment_exception_history VALUES ('org_1', 'exc_1', 1, NULL, 'OPEN', 'x', 'ann', now())",
     (
         "INSERT INTO provider_sweeps VALUES ('feed', 'po_1', 'sandbox', 100, 'USD', 'PENDING', now(), now(), 'ba_1',"
-        " 'WAITING', now(), 1)"
+        " 'WAITING', false, now(), 1)"
     ),
     (
-        "INSERT INTO sweeps VALUES ('org_1', 'swp_1', 'sandbox', 'po_1', 'PENDING', 100, 'USD', now(), true, NULL,"
-        " now(), now(), now(), 1)"
+        "INSERT INTO sweeps VALUES ('org_1', 'swp_1', 'feed', 'sandbox', 'po_1', 'PENDING', 100, 'USD', now(), 'ba_1',"
+        " true, NULL, now(), now(), now(), 1)"
     ),
     (
         "INSERT INTO sweep_lines VALUES ('org_1', 'swl_1', 'swp_1', 'sandbox', 'move_1', 'PAYMENT', NULL, NULL, 100, 0,"
@@ -108,7 +108,7 @@ FIXED = {
     " created_at",
     "payment_exception_history": "to_status note actor occurred_at",
     "provider_sweeps": "feed provider_sweep_id",
-    "sweeps": "org_id sweep_id provider provider_sweep_id currency made_at created_at",
+    "sweeps": "org_id sweep_id feed provider provider_sweep_id currency destination made_at created_at",
     "sweep_lines": "org_id sweep_line_id sweep_id provider provider_movement_id kind transaction_id escrow_account_id"
     " gross_minor fee_minor net_minor currency created_at",
 }

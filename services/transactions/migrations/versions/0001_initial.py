@@ -1022,7 +1022,8 @@ def _create_exceptions() -> None:
             " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE', 'ACH_FILE_REJECTED',"
             " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID',"
             " 'CARD_DISPUTED', 'ACH_FILE_NOT_APPLIED', 'PAYOUT_NOT_REVERSED',"
-            " 'SWEEP_NOT_EXPLAINED', 'SWEEP_FAILED', 'SWEEP_REDIRECTED', 'PAYOUT_NOT_PAID', 'SHORTFALL')",
+            " 'SWEEP_NOT_EXPLAINED', 'SWEEP_FAILED', 'SWEEP_REDIRECTED', 'PAYOUT_NOT_PAID', 'SHORTFALL',"
+            " 'SWEEP_OVERDUE')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),
@@ -1084,6 +1085,7 @@ def _create_sweeps() -> None:
         sa.Column("made_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("explanation", sa.Text(), nullable=False),
+        sa.Column("is_overdue", sa.Boolean(), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
@@ -1092,16 +1094,20 @@ def _create_sweeps() -> None:
         sa.CheckConstraint("version >= 1", name="sweep_begins"),
         sa.PrimaryKeyConstraint("feed", "provider_sweep_id"),
     )
+    made = ["currency", "made_at", "provider_sweep_id"]
+    op.create_index("provider_sweeps_made", "provider_sweeps", ["feed", *made])
     op.create_table(
         "sweeps",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("sweep_id", sa.Text(), nullable=False),
+        sa.Column("feed", sa.Text(), nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_sweep_id", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("currency", sa.CHAR(length=3), nullable=False),
         sa.Column("arrives_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("is_explained", sa.Boolean(), nullable=False),
         sa.Column("failure_code", sa.Text(), nullable=True),
         sa.Column("made_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -1115,6 +1121,7 @@ def _create_sweeps() -> None:
     )
     op.create_index("sweeps_newest", "sweeps", ["org_id", "created_at", "sweep_id"])
     op.create_index("sweeps_arrival", "sweeps", ["org_id", "arrives_at"])
+    op.create_index("sweeps_made", "sweeps", ["org_id", "feed", *made])
     op.create_index("sweeps_owners", "sweeps", ["provider", "provider_sweep_id", "org_id"])
     op.create_table(
         "sweep_lines",
@@ -1138,7 +1145,7 @@ def _create_sweeps() -> None:
         sa.CheckConstraint("net_minor = gross_minor - fee_minor", name="line_adds_up"),
         sa.CheckConstraint("(transaction_id IS NULL) = (escrow_account_id IS NULL)", name="transaction_whole"),
         sa.PrimaryKeyConstraint("org_id", "sweep_line_id"),
-        sa.UniqueConstraint("org_id", "provider", "provider_movement_id", name="sweep_lines_movement"),
+        sa.UniqueConstraint("provider", "provider_movement_id", "org_id", name="sweep_lines_movement"),
         sa.ForeignKeyConstraint(["org_id", "sweep_id"], ["sweeps.org_id", "sweeps.sweep_id"], name="sweep"),
         sa.ForeignKeyConstraint(
             ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
