@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from realco.transactions.v1 import exceptions_pb2
 from realco.transactions.v1 import sweeps_pb2 as pb
 from structlog.testing import capture_logs
 
 from sandbox.stripe.fees import DISPUTE_FEE, FAILED_DEBIT_FEE, compute_card_fee, compute_debit_fee
 from services.chassis.calls.access import rule_of
+from services.chassis.data.seals import NotSealed
+from services.chassis.values.ids import new_id
 from services.transactions.domain.refusals import SweepNotFound
 from services.transactions.jobs.read_sweeps import read_sweeps
 from services.transactions.store import sweeps as store
@@ -37,7 +40,7 @@ from tests.integration.sweep_desk import (
 from tests.integration.test_transactions_card_refunds import contribute, give_back
 from tests.integration.test_transactions_provider_fees import costs
 from tests.support.exceptions import list_exceptions
-from tests.support.transactions import ADMIN, TransactionsHarness, usd
+from tests.support.transactions import ADMIN, ORG, TransactionsHarness, usd
 
 pytest_plugins = ("tests.integration.stripe_desk", "tests.integration.sweep_desk")
 
@@ -182,6 +185,40 @@ async def test_what_was_read_is_read_again_without_a_trace_also_after_a_crash_be
     for _ in range(2):
         await service.run(read_sweeps)
         assert (await find_part(service, payout), await list_lines(service)) == (part, lines)
+
+
+async def test_a_line_that_somebody_made_up_in_the_database_is_not_listed(service, url, books) -> None:
+    await pay_by_card(service, url)
+    _, part = await read_paid_out(service, url, books)
+    before = await list_lines(service)
+    never = await pay_by_card(service, url)
+    values = {
+        "line": new_id("swl"),
+        "sweep": part.sweep_id,
+        "made_up": new_id("swp"),
+        "transaction": never.transaction_id,
+        "account": never.escrow_account_id,
+    }
+    line = (
+        "INSERT INTO sweep_lines (org_id, sweep_line_id, sweep_id, provider, provider_movement_id, kind,"
+        " transaction_id, escrow_account_id, gross_minor, fee_minor, net_minor, currency, created_at) SELECT org_id,"
+        " :line, :sweep, provider, 'txn_next', kind, :transaction, :account, 100, 0, 100, currency, now()"
+        " FROM sweep_lines LIMIT 1"
+    )
+    whole = (
+        "INSERT INTO sweeps SELECT (jsonb_populate_record(s, jsonb_build_object('sweep_id', CAST(:made_up AS text),"
+        " 'provider_sweep_id', 'po_made_up'))).* FROM sweeps s WHERE sweep_id = :sweep"
+    )
+    async with service.database.begin(ORG) as tx:
+        await tx.execute(sa.text(line), values)
+        await tx.execute(sa.text(whole), values)
+    with capture_logs() as logs:
+        assert await list_lines(service) == before
+        assert await list_sweeps(service) == [part]
+        assert await list_sweeps(service, transaction_id=[never.transaction_id]) == []
+    assert {each["place"] for each in logs if each["event"] == "row_not_sealed"} == {"sweep_lines", "sweeps"}
+    with pytest.raises(NotSealed):
+        await service.ask(ADMIN, "GetSweep", pb.GetSweepRequest(sweep_id=values["made_up"]))
 
 
 @pytest.mark.parametrize("rpc", ["GetSweep", "ListSweeps", "ListSweepLines"])
