@@ -135,6 +135,25 @@ async def test_a_webhook_under_the_id_of_an_event_hides_nothing_of_it_and_is_tol
     assert await service.run(read_provider_events) == 0
 
 
+async def test_that_a_webhook_contradicts_an_event_is_told_once_the_event_is_stored(
+    service, stripe, url, books, monkeypatch
+) -> None:
+    """Told while a transaction is open, it would need a connection more, and be told though the page is taken back."""
+    await begin(service, books)
+    settled = await settle_without_webhooks(service, stripe, url)
+    event_id = tell(books, "charge.refunded", read(books, read(books, settled.provider_reference)["latest_charge"]))
+    forged = {"id": event_id, "type": "customer.created", "livemode": False, "data": {"object": {"id": "cus_1"}}}
+    await deliver(service, [sign(forged)])
+    seen = []
+
+    async def report(*told: object) -> None:
+        seen.append((await read_cursor(service.database, stripe.events.feed)).after_id)
+
+    monkeypatch.setattr(READING, "report_apart", report)
+    await service.run(read_provider_events)
+    assert seen == [event_id]
+
+
 async def test_events_are_read_a_page_at_a_time_and_by_several_at_once(service, books, monkeypatch) -> None:
     monkeypatch.setattr("services.transactions.providers.stripe.events.LIST_LIMIT", 2)
     await begin(service, books)

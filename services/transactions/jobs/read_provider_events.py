@@ -7,6 +7,7 @@ provider sends its events as webhooks, one that came so, too, has the same id, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from services.chassis.process.health import note_alarm
@@ -54,12 +55,14 @@ async def read_events(dependencies: Dependencies, provider: str, source: Payment
         if page.last_id != cursor.after_id:
             now = dependencies.clock.now()
             received = [webhooks.build_received(provider, event, body, now) for event, body in page.events]
+            contradicted: Sequence[webhooks.Received] = []
             async with dependencies.database.begin_for_all() as tx:
                 if await store.save_cursor(tx, source.feed, cursor, page.last_id, now):
                     new, contradicted = await webhooks.insert_all_read(tx, received)
                     stored += new
-                    for each in contradicted:
-                        await _report(dependencies, each)
+            # Once it is stored, and in a transaction of its own: with another one open it would wait for itself.
+            for each in contradicted:
+                await _report(dependencies, each)
         if not page.has_more:
             break
     if stored:
