@@ -119,7 +119,7 @@ class TransactionsHarness:
                 links=self.links,
                 webhooks={**build_webhook_readers(self.settings), sandbox.NAME: self.bank},
                 events={name: events_of(name, bank) for name, each in PROVIDERS.items() if each.tells_events},
-                sweeps={name: sweeps_of(name, bank) for name, each in PROVIDERS.items() if each.tells_events},
+                sweeps={name: sweeps_of(name, bank) for name, each in PROVIDERS.items() if each.makes_sweeps},
                 cancellations={name: asked[name] for name, each in PROVIDERS.items() if each.is_confirmed_by_payers},
                 verifications={
                     name: verifications_of(asked[name])

@@ -85,8 +85,8 @@ class Provider:
         brings_in: The payment methods by which it brings money in.
         pays_out: Those by which it pays money out.
         is_asked_for_payments: Whether it can be asked how a payment stands.
-        tells_events: Whether it keeps a list of what became of payments, which is read beside its webhooks, and one of
-            its sweeps.
+        tells_events: Whether it keeps a list of what became of payments, which is read beside its webhooks.
+        makes_sweeps: Whether it moves what it collected to the custodian as one sum, and keeps a list of these.
         forgets_orders_after: For how long the same key is the same payment there; none where it is for ever,
             or where none is relied on: at Plaid each authorization is kept here before it is paid, once (ADR 32).
         reverses_payouts: Whether it takes back by a debit what it paid out in error.
@@ -102,6 +102,7 @@ class Provider:
     is_confirmed_by_payers: bool = False
     reverses_payouts: bool = False
     tells_events: bool = False
+    makes_sweeps: bool = False
     forgets_orders_after: timedelta | None = None
     webhook_request: str = ""
     webhook_proof: str = ""
@@ -210,6 +211,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 # Source: docs.stripe.com/api/idempotent_requests: keys are kept for at least 24 hours.
                 forgets_orders_after=timedelta(hours=23),
                 tells_events=True,
+                makes_sweeps=True,
                 webhook_request="ReceiveStripeWebhookRequest",
                 webhook_proof="signature",
             ),
@@ -219,6 +221,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 pays_out=frozenset({"ACH"}),
                 is_asked_for_payments=True,
                 tells_events=True,
+                makes_sweeps=True,
                 webhook_request="ReceivePlaidWebhookRequest",
                 webhook_proof="verification",
             ),

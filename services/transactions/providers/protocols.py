@@ -376,7 +376,9 @@ class Providers:
         reversing = {name for name in self.orders if PROVIDERS[name].reverses_payouts}
         invariant(self.reversals.keys() == reversing, "each provider that takes payouts back can be asked to")
         telling = {name for name in self.orders if PROVIDERS[name].tells_events}
-        invariant(self.events.keys() == self.sweeps.keys() == telling, "what a provider keeps a list of is read")
+        invariant(self.events.keys() == telling, "the events of each provider that keeps a list of them are read")
+        sweeping = {name for name in self.orders if PROVIDERS[name].makes_sweeps}
+        invariant(self.sweeps.keys() == sweeping, "the sweeps of each provider that makes them are read")
         invariant(self.webhooks.keys() == sending, "each provider that sends webhooks is here")
 
     def require_orders(self, provider: str) -> PaymentOrders:
