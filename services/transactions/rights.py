@@ -102,9 +102,9 @@ RIGHTS: Table = {
     ),
     "plaid_items": appended(),
     "plaid_transfers": both(insert=EVERY, update=("transfer_id", "ended_at", "version", "updated_at", "seal")),
-    # No organization's: a job of the worker's reads events.
-    "event_cursors": Rights(
-        NOTHING, Grant(insert=EVERY, update=("after_id", "version", "updated_at", "incarnation", "seal"))
+    # No organization's: jobs of the worker's read events and sweeps.
+    "feed_cursors": Rights(
+        NOTHING, Grant(insert=EVERY, update=("reached", "version", "updated_at", "incarnation", "seal"))
     ),
     # No organization's: a job of the worker's reads sweeps.
     "provider_sweeps": Rights(

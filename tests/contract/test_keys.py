@@ -25,7 +25,7 @@ OF_NO_ORGANIZATION = {
     "default_limits": "what every organization begins with",
     "received_webhooks": "a webhook is stored before anybody knows whose it is",
     "vault_keys": "each value is bound to its organization, whichever key sealed it",
-    "event_cursors": "how far events were read, which are of every organization",
+    "feed_cursors": "how far events and sweeps were read, which are of every organization",
     "provider_sweeps": "the whole of a sweep, of which organizations have parts",
 }
 

@@ -23,7 +23,7 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.choice import Carriers, ProviderChoice
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.settings import ProviderSettings
-from services.transactions.store.event_cursors import Cursor, save_cursor
+from services.transactions.store.feed_cursors import Cursor, save_cursor
 from tests.support import databases
 from tests.support.stand_ins import WebhookReceiver, find_free_port, receive_webhooks, run_stand_in
 from tests.support.transactions import ADMIN, MONDAY, ORG, TransactionsHarness

@@ -16,7 +16,7 @@ from services.chassis.data.migrate import begin_incarnation
 from services.chassis.process import loops
 from services.transactions.jobs.read_provider_events import read_provider_events
 from services.transactions.providers.plaid import events
-from services.transactions.store.event_cursors import Cursor, read_cursor
+from services.transactions.store.feed_cursors import Cursor, read_cursor
 from tests.integration.plaid_desk import count_events, simulate
 from tests.integration.test_transactions_plaid_events import start
 from tests.support.provider_events import NoEvents
@@ -94,7 +94,7 @@ async def test_a_position_that_was_kept_from_before_a_restore_has_no_event_passe
     started = await start(plaid_service)
     simulate(plaid_url, started.provider_reference, "posted", "settled")
     kept = await read_cursor(plaid_service.database, plaid_adapter.events.feed)
-    assert kept.after_id
+    assert kept.reached
     await begin_incarnation(plaid_urls.owner_url)
     assert await read_cursor(plaid_service.database, plaid_adapter.events.feed) == Cursor(None, kept.version)
     with capture_logs() as logs:

@@ -16,7 +16,7 @@ from services.transactions.jobs.apply_webhooks import apply_webhooks
 from services.transactions.jobs.read_provider_events import read_provider_events
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import NotAsOrdered
-from services.transactions.store.event_cursors import read_cursor, save_cursor
+from services.transactions.store.feed_cursors import read_cursor, save_cursor
 from tests.integration.plaid_desk import (
     BY_PLAID,
     CLIENT_ID,
@@ -211,12 +211,12 @@ async def test_events_that_are_read_again_change_nothing(plaid_service, plaid_ad
     before = await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)
     last = await read_cursor(plaid_service.database, plaid_adapter.events.feed)
     async with plaid_service.database.begin_for_all() as tx:
-        earlier = str(int(last.after_id) - 3)
+        earlier = str(int(last.reached) - 3)
         assert await save_cursor(tx, plaid_adapter.events.feed, last, earlier, plaid_service.clock.now())
     assert await plaid_service.run(read_provider_events) == 0
     await plaid_service.work()
     assert (await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)) == before
-    assert (await read_cursor(plaid_service.database, plaid_adapter.events.feed)).after_id == last.after_id
+    assert (await read_cursor(plaid_service.database, plaid_adapter.events.feed)).reached == last.reached
     assert await count_received(plaid_service) == 3
 
 
@@ -232,7 +232,7 @@ async def test_how_far_events_were_read_is_moved_by_no_login_and_a_late_return_i
     plaid_service.clock.set(final_at.astimezone(plaid_service.clock.now().tzinfo))
     await plaid_service.work(hurried=True)
     async with plaid_service.database.begin_for_all() as tx:
-        move = sa.text("UPDATE event_cursors SET after_id = :to, version = version + 1 WHERE feed <> 'none'")
+        move = sa.text("UPDATE feed_cursors SET reached = :to, version = version + 1 WHERE feed <> 'none'")
         await tx.execute(move, {"to": moved_to})
     simulate(plaid_url, there["id"], "returned", code="R03")
     with capture_logs() as logs:
@@ -255,7 +255,7 @@ async def test_processes_that_read_at_once_store_each_event_once_and_lose_none(
     counts = await asyncio.gather(*(plaid_service.run(read_provider_events) for _ in range(6)))
     assert sum(counts) == await count_received(plaid_service) == 9
     cursor = await read_cursor(plaid_service.database, plaid_adapter.events.feed)
-    assert cursor.after_id == str(count_events(plaid_books))
+    assert cursor.reached == str(count_events(plaid_books))
 
 
 async def test_an_event_whose_place_somebody_took_is_told_and_applied_all_the_same(
@@ -264,7 +264,7 @@ async def test_an_event_whose_place_somebody_took_is_told_and_applied_all_the_sa
     started = await start(plaid_service)
     simulate(plaid_url, started.provider_reference, "posted", "settled")
     cursor = await read_cursor(plaid_service.database, plaid_adapter.events.feed)
-    page = await plaid_adapter.events.list_events(cursor.after_id)
+    page = await plaid_adapter.events.list_events(cursor.reached)
     for number, (event, _) in enumerate(page.events):
         await write_past(
             plaid_urls,

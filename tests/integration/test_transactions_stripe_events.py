@@ -22,7 +22,7 @@ from services.transactions.domain.transaction import FINAL
 from services.transactions.jobs.read_provider_events import read_provider_events
 from services.transactions.providers.stripe.client import StripeApi
 from services.transactions.providers.stripe.events import StripeEvents
-from services.transactions.store.event_cursors import Cursor, read_cursor
+from services.transactions.store.feed_cursors import Cursor, read_cursor
 from tests.integration.stripe_desk import API_KEY, T, alter, becomes, confirm, deliver, read, start, told_of
 from tests.integration.test_transactions_stripe_key import count_alarms
 from tests.support.stand_ins import WEBHOOK_SECRET
@@ -147,7 +147,7 @@ async def test_that_a_webhook_contradicts_an_event_is_told_once_the_event_is_sto
     seen = []
 
     async def report(*told: object) -> None:
-        seen.append((await read_cursor(service.database, stripe.events.feed)).after_id)
+        seen.append((await read_cursor(service.database, stripe.events.feed)).reached)
 
     monkeypatch.setattr(READING, "report_apart", report)
     await service.run(read_provider_events)
@@ -161,7 +161,7 @@ async def test_events_are_read_a_page_at_a_time_and_by_several_at_once(service, 
     counts = await asyncio.gather(*(service.run(read_provider_events) for _ in range(4)))
     [source] = [each for name, each in service.dependencies.providers.events.items() if name == "stripe"]
     assert sum(counts) == 7
-    assert (await read_cursor(service.database, source.feed)).after_id == told[-1]
+    assert (await read_cursor(service.database, source.feed)).reached == told[-1]
 
 
 async def test_where_the_last_event_is_not_kept_any_more_all_that_is_kept_is_read(
@@ -192,7 +192,7 @@ async def test_how_far_events_were_read_is_moved_by_no_login_and_a_refund_is_hea
     alter(books, charge_id, amount_refunded=100_00, refunded=True)
     tell(books, "charge.refunded", read(books, charge_id))
     async with service.database.begin_for_all() as tx:
-        move = sa.text("UPDATE event_cursors SET after_id = :to, version = version + 1 WHERE feed <> 'none'")
+        move = sa.text("UPDATE feed_cursors SET reached = :to, version = version + 1 WHERE feed <> 'none'")
         await tx.execute(move, {"to": after_id})
     with capture_logs() as logs:
         await service.work()
@@ -204,7 +204,7 @@ async def test_how_far_events_were_read_is_moved_by_no_login_and_a_refund_is_hea
 @pytest.mark.parametrize("version", [0, -1])
 async def test_no_login_puts_a_feed_to_where_none_goes_on(service, version) -> None:
     """Of a version that means none, each later one would be written as the first, and refused as the second."""
-    put = sa.text("INSERT INTO event_cursors VALUES ('new', 'x', :version, now(), 'none')")
+    put = sa.text("INSERT INTO feed_cursors VALUES ('new', 'x', :version, now(), 'none')")
     with pytest.raises(Exception, match="cursor_begins"):
         async with service.database.begin_for_all() as tx:
             await tx.execute(put, {"version": version})

@@ -84,7 +84,7 @@ FORMS = {
     "dead_letters": ["1d876d393dacf7cb"],
     "counted_journals": ["5075d006571c2554"],
     "distributions": ["af8fe03dbf205790"],
-    "event_cursors": ["d47782b486f75778"],
+    "feed_cursors": ["2794e3816a7c32d8"],
     "ended_sessions": ["23656ac2bedc0ef2"],
     "escrow_accounts": ["2bc51b22f824cb3d"],
     "former_persons": ["f920b6c95afdaeb8"],

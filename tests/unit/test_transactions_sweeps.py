@@ -26,7 +26,7 @@ from services.transactions.domain.sweeps import (
     split_failed,
 )
 from services.transactions.jobs.read_sweeps import _choose_since
-from services.transactions.store.event_cursors import Cursor
+from services.transactions.store.feed_cursors import Cursor
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 S, W = SweepStatus, Explanation

@@ -16,7 +16,7 @@ from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.providers.protocols import EventPage, OutcomeUnknown, PaymentEvents
-from services.transactions.store import event_cursors as store
+from services.transactions.store import feed_cursors as store
 from services.transactions.store import webhooks
 
 # Of events at a time: a batch ends within the lease of the webhook that says that there are any.
@@ -52,7 +52,7 @@ async def read_events(dependencies: Dependencies, provider: str, source: Payment
     for _ in range(_PAGES_MAX):
         cursor = await store.read_cursor(dependencies.database, source.feed)
         page = await _list_next(dependencies, provider, source, cursor)
-        if page.last_id != cursor.after_id:
+        if page.last_id != cursor.reached:
             now = dependencies.clock.now()
             received = [webhooks.build_received(provider, event, body, now) for event, body in page.events]
             contradicted: Sequence[webhooks.Received] = []
@@ -76,12 +76,12 @@ async def _list_next(
     """Where nobody knows how far it was read, or the provider keeps that no more, that is told, and all that it still
     keeps is read. Raises: OutcomeUnknown.
     """
-    if cursor.after_id:
-        page = await source.list_events(cursor.after_id)
+    if cursor.reached:
+        page = await source.list_events(cursor.reached)
         if page.is_late:
-            _tell_lost(dependencies, provider, f"the last one that was read, {cursor.after_id}, is not kept any more")
+            _tell_lost(dependencies, provider, f"the last one that was read, {cursor.reached}, is not kept any more")
         return page
-    if cursor.after_id is None:
+    if cursor.reached is None:
         before = dependencies.clock.now() - _BEGUN_WITHIN
         if cursor.version is None and not await store.has_ordered(dependencies.database, provider, before):
             return await source.begin()

@@ -35,7 +35,7 @@ from services.transactions.domain.sweeps import (
     sum_net,
 )
 from services.transactions.providers.protocols import OutcomeUnknown, ProviderSweeps
-from services.transactions.store import event_cursors
+from services.transactions.store import feed_cursors
 from services.transactions.store import sweeps as store
 from services.transactions.store.provider_payments import find_owner
 
@@ -73,7 +73,7 @@ async def read_sweeps(dependencies: Dependencies) -> int:
 
 async def _read_all(dependencies: Dependencies, source: _Source) -> None:
     """Raises: OutcomeUnknown: the provider does not say, or not of all of them; the others are read."""
-    cursor = await event_cursors.read_cursor(dependencies.database, _name_cursor(source))
+    cursor = await feed_cursors.read_cursor(dependencies.database, _name_cursor(source))
     async with dependencies.database.begin_for_all() as tx:
         today = await read_database_time(tx)
     listed = await source.sweeps.list_sweeps(_choose_since(cursor, today))
@@ -96,10 +96,10 @@ async def _read_all(dependencies: Dependencies, source: _Source) -> None:
         newest = max(sweep.made_at for sweep in listed.sweeps)
         # What says that it was made in a time to come keeps none that is made until then from being read.
         reached = min([newest, today, *unfinished]).astimezone(UTC).isoformat()
-        if reached != cursor.after_id:
+        if reached != cursor.reached:
             async with dependencies.database.begin_for_all() as tx:
                 now = dependencies.clock.now()
-                await event_cursors.save_cursor(tx, _name_cursor(source), cursor, reached, now)
+                await feed_cursors.save_cursor(tx, _name_cursor(source), cursor, reached, now)
     if unread:
         raise OutcomeUnknown(f"{unread} sweeps are not read")
 
@@ -108,10 +108,10 @@ def _name_cursor(source: _Source) -> str:
     return f"sweeps {source.provider} {source.sweeps.feed}"
 
 
-def _choose_since(cursor: event_cursors.Cursor, today: datetime) -> datetime:
-    if not cursor.after_id:
+def _choose_since(cursor: feed_cursors.Cursor, today: datetime) -> datetime:
+    if not cursor.reached:
         return today - _BEGUN_BEFORE
-    return max(datetime.fromisoformat(cursor.after_id), today - _LISTED_BEFORE) - _CHANGES_WITHIN
+    return max(datetime.fromisoformat(cursor.reached), today - _LISTED_BEFORE) - _CHANGES_WITHIN
 
 
 async def _read_one(dependencies: Dependencies, source: _Source, said: ProviderSweep) -> bool:

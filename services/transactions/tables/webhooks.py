@@ -1,4 +1,4 @@
-"""The tables of webhooks, as they came and as they turned out, and of how far events of providers were read."""
+"""The tables of webhooks, as they came and as they turned out, and of how far each feed of a provider was read."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from services.chassis.data.seals import sealed
 from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.tables.metadata import metadata
 
-# Of whom events are read, and the last one that was stored; empty where there was none. In another incarnation of the
-# database it counts for nothing: who kept it from before a restore would have events passed over.
-event_cursors = sa.Table(
-    "event_cursors",
+# Of whom events or sweeps are read, and how far: `Cursor` (store/feed_cursors.py) says what that is of each. In another
+# incarnation of the database it counts for nothing: who kept it from before a restore would have events passed over.
+feed_cursors = sa.Table(
+    "feed_cursors",
     metadata,
     text("feed", key=True),
-    text("after_id"),
+    text("reached"),
     sa.Column("version", sa.BigInteger, nullable=False),
     time("updated_at"),
     text("incarnation"),
     seal(),
     sa.CheckConstraint("version >= 1", name="cursor_begins"),
-    info=sealed("feed", "after_id", "version", "updated_at", "incarnation"),
+    info=sealed("feed", "reached", "version", "updated_at", "incarnation"),
 )
 
 # Every webhook as it came, once: work for a job, and no organization's, since a webhook proves its sender only.

@@ -43,7 +43,7 @@ ROWS = (
         " is_inbound, amount_minor, currency, account_id, created_at, updated_at, version) VALUES ('org_1', 'auth_1',"
         " 'key_1', 1, 'txn_1', 1, true, 100, 'USD', 'acc_1', now(), now(), 1)"
     ),
-    "INSERT INTO event_cursors VALUES ('feed', '7', 1, now(), 'none')",
+    "INSERT INTO feed_cursors VALUES ('feed', '7', 1, now(), 'none')",
     (
         "INSERT INTO vault_keys (vault_key_id, purpose, wrapped_key, wrapped_by, created_at, updated_at, version,"
         " proof_digest) VALUES ('vk_1', 'SEAL', 'x', 'w_1', now(), now(), 1, 'keys' || sha256('true'))"
@@ -98,7 +98,7 @@ FIXED = {
     "plaid_items": "org_id account_id bank_account_id account_number_digest access_token_encrypted created_at",
     "plaid_transfers": "org_id authorization_id provider_key number reference presentment is_inbound amount_minor"
     " currency account_id created_at",
-    "event_cursors": "feed",
+    "feed_cursors": "feed",
     "vault_keys": "vault_key_id purpose created_at",
     "payout_requests": "fingerprint transaction_id failure",
     "received_webhooks": "provider provider_event_id event_type provider_reference created_at proof_digest",
@@ -118,7 +118,7 @@ RULES = {
     "work that no job looks for": ("UPDATE transactions SET due_at = NULL", "23514"),
     "a webhook that is never applied": ("UPDATE received_webhooks SET due_at = NULL", "42501"),
     "a webhook with a proof made up": ("UPDATE received_webhooks SET due_at = NULL, proof = 'false'", "42501"),
-    "events read from an earlier place": ("UPDATE event_cursors SET after_id = '1'", "42501"),
+    "events read from an earlier place": ("UPDATE feed_cursors SET reached = '1'", "42501"),
     "an account that is verified by nobody": (
         "UPDATE bank_account_verifications SET version = 2, status = 'VERIFIED'",
         "23514",

@@ -847,9 +847,9 @@ def _create_plaid() -> None:
     )
     op.create_index("plaid_transfers_reference", "plaid_transfers", ["org_id", "reference"])
     op.create_table(
-        "event_cursors",
+        "feed_cursors",
         sa.Column("feed", sa.Text(), nullable=False),
-        sa.Column("after_id", sa.Text(), nullable=False),
+        sa.Column("reached", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("incarnation", sa.Text(), nullable=False),

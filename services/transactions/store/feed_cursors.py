@@ -1,4 +1,4 @@
-"""How far the events of each provider were read.
+"""How far each feed was read: of each provider its events and its sweeps.
 
 Of a return that comes late an event alone may tell, so a position is sealed: whoever moves it with a login of the
 database has nothing passed over. A trigger lets it go on by one version at a time, so that nobody puts an earlier one
@@ -19,21 +19,22 @@ from services.chassis.data.reads import compile_for_all
 from services.chassis.data.seals import NotSealed, check_read_row, seal_of
 from services.chassis.data.sql import build_rows
 from services.chassis.data.transaction import Tx
-from services.transactions.tables.webhooks import event_cursors
+from services.transactions.tables.webhooks import feed_cursors
 
-_c = event_cursors.c
-_CURSOR = compile_for_all(sa.select(event_cursors, INCARNATION.label("of_now")).where(_c.feed == sa.bindparam("feed")))
+_c = feed_cursors.c
+_CURSOR = compile_for_all(sa.select(feed_cursors, INCARNATION.label("of_now")).where(_c.feed == sa.bindparam("feed")))
 _ORDERED = "SELECT 1 AS is_there FROM public.provider_payments WHERE provider = $1 AND sent_at < $2 LIMIT 1"
 
 
 class Cursor(NamedTuple):
     """
     Args:
-        after_id: The last event that was stored; empty where the provider had none; None where nothing of ours says it.
+        reached: Of events the id of the last one that was stored, empty where the provider had none; of sweeps when the
+            last one was made before which none is open. None where nothing of ours says it.
         version: Of what stands there, whoever wrote it; None where nothing does.
     """
 
-    after_id: str | None
+    reached: str | None
     version: int | None
 
 
@@ -42,11 +43,11 @@ async def read_cursor(database: Database, feed: str) -> Cursor:
     if not found:
         return Cursor(None, None)
     try:
-        check_read_row(database.seals, event_cursors, found[0])
+        check_read_row(database.seals, feed_cursors, found[0])
     except NotSealed:
         return Cursor(None, found[0].version)
     is_of_now = found[0].incarnation == found[0].of_now
-    return Cursor(found[0].after_id if is_of_now else None, found[0].version)
+    return Cursor(found[0].reached if is_of_now else None, found[0].version)
 
 
 async def has_ordered(database: Database, provider: str, before: datetime) -> bool:
@@ -54,15 +55,15 @@ async def has_ordered(database: Database, provider: str, before: datetime) -> bo
     return bool(await database.send_for_all(_ORDERED, provider, before))
 
 
-async def save_cursor(tx: Tx, feed: str, found: Cursor, last_id: str, now: datetime) -> bool:
+async def save_cursor(tx: Tx, feed: str, found: Cursor, reached: str, now: datetime) -> bool:
     """Moves it on, with what the same transaction stores; False where somebody else has moved it meanwhile."""
     version = 1 if found.version is None else found.version + 1
-    values = {"feed": feed, "after_id": last_id, "version": version, "updated_at": now}
+    values = {"feed": feed, "reached": reached, "version": version, "updated_at": now}
     values["incarnation"] = await read_incarnation(tx)
-    values["seal"] = seal_of(tx, event_cursors, values)
+    values["seal"] = seal_of(tx, feed_cursors, values)
     if found.version is None:
-        added = pg.insert(event_cursors).values(values).on_conflict_do_nothing()
+        added = pg.insert(feed_cursors).values(values).on_conflict_do_nothing()
         return bool((await tx.execute(added)).rowcount == 1)
     changed = {name: value for name, value in values.items() if name != "feed"}
     here = sa.and_(_c.feed == feed, _c.version == found.version)
-    return bool((await tx.execute(sa.update(event_cursors).where(here).values(changed))).rowcount == 1)
+    return bool((await tx.execute(sa.update(feed_cursors).where(here).values(changed))).rowcount == 1)
