@@ -17,12 +17,13 @@ from typing import Any, Final, NamedTuple
 from plaid.model.transfer_list_request import TransferListRequest
 
 from services.transactions.domain.payments import FormerLife
+from services.transactions.providers.pages import Page, list_all
 from services.transactions.providers.plaid.client import PlaidClient
 from services.transactions.providers.protocols import OutcomeUnknown, ask_provider
 
-# How many transfers one answer lists at most, and how many there may be: more than a platform makes in weeks.
+# How many transfers one answer lists at most, and how many answers there may be: more than a platform makes in weeks.
 _LISTED_MAX: Final = 25
-_LISTED_IN_ALL_MAX: Final = 250_000
+_PAGES_MAX: Final = 10_000
 # How far Plaid's clock may be from ours.
 _CLOCKS_DIFFER: Final = timedelta(days=1)
 
@@ -90,29 +91,35 @@ class FormerTransfers:
         return self._listing
 
     async def _list_all(self, life: FormerLife, progress: list[int]) -> Transfers:
-        found, has_more = defaultdict[str, list[Mapping[str, Any]]](list), True
-        while has_more:
+        async def ask_behind(listed: Mapping[str, Any]) -> Page:
+            progress[0] = len(listed)
             asked = TransferListRequest(
                 start_date=min(life.since, life.until) - _CLOCKS_DIFFER,
                 end_date=life.until + _CLOCKS_DIFFER,
                 count=_LISTED_MAX,
                 offset=progress[0],
             )
-            listed, has_more = await ask_provider(self._list_page(asked), self._answer_seconds)
-            progress[0] += len(listed)
-            if progress[0] > _LISTED_IN_ALL_MAX:
-                raise OutcomeUnknown("the provider lists transfers without end")
-            for each in listed:
-                if reference := _read_reference(each):
-                    found[reference].append(each)
+            return await ask_provider(self._list_page(asked), self._answer_seconds)
+
+        found = defaultdict[str, list[Mapping[str, Any]]](list)
+        for each in (await list_all(ask_behind, pages_max=_PAGES_MAX)).values():
+            if reference := _read_reference(each):
+                found[reference].append(each)
         return found
 
-    async def _list_page(self, asked: TransferListRequest) -> tuple[list[Any], bool]:
+    async def _list_page(self, asked: TransferListRequest) -> Page:
         answer = await self._client.call(self._client.api.transfer_list, asked)
-        listed, has_more = answer.get("transfers"), bool(answer.get("has_more"))
-        if not isinstance(listed, list) or (has_more and not listed):
+        listed = answer.get("transfers")
+        if not isinstance(listed, list):
             raise OutcomeUnknown("the provider's answer is no list of transfers")
-        return listed, has_more
+        # One of which nobody can read the id takes no other's place.
+        numbered = {f"{asked.offset} {number}": each for number, each in enumerate(listed)}
+        by_id = {_read_id(each) or number: each for number, each in numbered.items()}
+        return Page(by_id, has_more=bool(answer.get("has_more")))
+
+
+def _read_id(transfer: Any) -> str:
+    return str(transfer.get("id") or "") if isinstance(transfer, dict) else ""
 
 
 def _read_reference(transfer: Any) -> str:

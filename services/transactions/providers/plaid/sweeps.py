@@ -22,6 +22,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.money import Money
 from services.chassis.values.text import clean_text, read_text
 from services.transactions.domain.sweeps import LineKind, ProviderLine, ProviderSweep, SweepList, SweepStatus
+from services.transactions.providers.pages import Page, list_all
 from services.transactions.providers.plaid.client import PlaidClient
 from services.transactions.providers.plaid.states import read_amount
 from services.transactions.providers.protocols import NOT_READ, TEXT_CHARACTERS_MAX, OutcomeUnknown, ask_provider
@@ -61,47 +62,35 @@ class PlaidSweeps:
 
     async def list_sweeps(self, since: datetime) -> SweepList:
         """Its answer does not say whether there are more: a page that is not full is the last one."""
-        sweeps: dict[str, ProviderSweep] = {}
-        unread_ids: list[str] = []
-        for page in range(_PAGES_MAX):
-            asked = TransferSweepListRequest(start_date=since, count=_LISTED_MAX, offset=page * _LISTED_MAX)
-            answer = await self._ask(self._client.api.transfer_sweep_list, asked)
-            listed, known = _read_list(answer, "sweeps"), len(sweeps) + len(unread_ids)
-            for each in listed:
-                try:
-                    sweep = _read_sweep(each)
-                    sweeps[sweep.sweep_id] = sweep
-                except NOT_READ:
-                    sweep_id = clean_text(str(each.get("id")), TEXT_CHARACTERS_MAX)
-                    why = "its answer cannot be read"
-                    log.warning("sweep_not_read", provider="plaid", sweep_id=sweep_id, cause=why)
-                    unread_ids += [] if sweep_id in unread_ids else [sweep_id]
-            if len(listed) < _LISTED_MAX:
-                return SweepList(list(sweeps.values()), unread_ids)
-            if len(sweeps) + len(unread_ids) == known:
-                break
-        raise OutcomeUnknown("the provider's list has no end")
+
+        async def ask_behind(found: Mapping[str, Any]) -> Page:
+            asked = TransferSweepListRequest(start_date=since, count=_LISTED_MAX, offset=len(found))
+            listed = _read_list(await self._ask(self._client.api.transfer_sweep_list, asked), "sweeps")
+            by_id = {clean_text(str(each.get("id")), TEXT_CHARACTERS_MAX): each for each in listed}
+            return Page(by_id, has_more=len(listed) >= _LISTED_MAX)
+
+        sweeps, unread_ids = [], []
+        for sweep_id, sweep in (await list_all(ask_behind, pages_max=_PAGES_MAX)).items():
+            try:
+                sweeps.append(_read_sweep(sweep))
+            except NOT_READ:
+                log.warning("sweep_not_read", provider="plaid", sweep_id=sweep_id, cause="its answer cannot be read")
+                unread_ids.append(sweep_id)
+        return SweepList(sweeps, unread_ids)
 
     async def list_lines(self, sweep: ProviderSweep) -> list[ProviderLine]:
-        lines: dict[str, ProviderLine] = {}
-        seen: set[int] = set()
-        for page in range(_PAGES_MAX):
-            asked = TransferEventListRequest(sweep_id=sweep.sweep_id, count=_LISTED_MAX, offset=page * _LISTED_MAX)
+        async def ask_behind(found: Mapping[str, Any]) -> Page:
+            asked = TransferEventListRequest(sweep_id=sweep.sweep_id, count=_LISTED_MAX, offset=len(found))
             answer = await self._ask(self._client.api.transfer_event_list, asked)
-            events, known = _read_list(answer, "transfer_events"), len(seen)
-            for each in events:
-                try:
-                    seen.add(int(each["event_id"]))
-                    if each["event_type"] in _KINDS and each["sweep_id"] == sweep.sweep_id:
-                        line = _read_line(each)
-                        lines[line.movement_id] = line
-                except NOT_READ:
-                    raise OutcomeUnknown("an event of it cannot be read") from None
-            if not answer.get("has_more"):
-                return list(lines.values())
-            if len(seen) == known:
-                break
-        raise OutcomeUnknown("the provider's list has no end")
+            by_number = {str(int(each["event_id"])): each for each in _read_list(answer, "transfer_events")}
+            return Page(by_number, has_more=bool(answer.get("has_more")))
+
+        try:
+            events = (await list_all(ask_behind, pages_max=_PAGES_MAX)).values()
+            of_it = [each for each in events if each["event_type"] in _KINDS and each["sweep_id"] == sweep.sweep_id]
+            return [_read_line(each) for each in of_it]
+        except NOT_READ:
+            raise OutcomeUnknown("an event of it cannot be read") from None
 
     async def _ask(self, ask: Any, asked: Any) -> dict[str, Any]:
         return await ask_provider(self._client.call(ask, asked), self._timeout_seconds)

@@ -27,6 +27,7 @@ from services.transactions.domain.sweeps import (
     SweepList,
     SweepStatus,
 )
+from services.transactions.providers.pages import Page, list_all
 from services.transactions.providers.protocols import NOT_READ, TEXT_CHARACTERS_MAX, OutcomeUnknown, ask_provider
 from services.transactions.providers.stripe.client import LIST_LIMIT, StripeApi, read_list
 
@@ -96,36 +97,26 @@ class StripeSweeps:
         return lines
 
     async def _list_all(self, ask: Callable[[Any], Awaitable[Any]], asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Each of a list by its id, as it was said last.
+        """Each of a list by its id. Raises: OutcomeUnknown: it cannot be read, or has no end."""
 
-        Raises: OutcomeUnknown: it cannot be read, or has no end.
-        """
-        found: dict[str, Any] = {}
-        behind: dict[str, str] = {}
-        for _ in range(_PAGES_MAX):
-            page, has_more = await ask_provider(
-                self._read_page(ask({**asked, **behind, "limit": LIST_LIMIT})), self._timeout_seconds
-            )
-            is_new = bool(page.keys() - found.keys())
-            found |= page
-            if not has_more:
-                return found
-            if not is_new:
-                break
-            behind = {"starting_after": list(page)[-1]}
-        raise OutcomeUnknown("the provider's list has no end")
+        async def ask_behind(found: Mapping[str, Any]) -> Page:
+            behind = {"starting_after": list(found)[-1]} if found else {}
+            wanted = {**asked, **behind, "limit": LIST_LIMIT}
+            return await ask_provider(self._read_page(ask(wanted)), self._timeout_seconds)
 
-    async def _read_page(self, asked: Awaitable[Any]) -> tuple[dict[str, Any], bool]:
+        return await list_all(ask_behind, pages_max=_PAGES_MAX)
+
+    async def _read_page(self, asked: Awaitable[Any]) -> Page:
         answer = await self._api.call(asked)
-        page = {read_text(each["id"], TEXT_CHARACTERS_MAX): each for each in read_list(answer)}
-        return page, answer.get("has_more") not in (None, False)
+        found = {read_text(each["id"], TEXT_CHARACTERS_MAX): each for each in read_list(answer)}
+        return Page(found, answer.get("has_more") not in (None, False))
 
     async def _ask_for_page(self, intent_id: str) -> str:
         """The id of the page on which it was paid; empty where it was on none. Raises: OutcomeUnknown."""
         sessions: Any = self._api.v1.checkout.sessions
         asked: Any = {"payment_intent": intent_id, "limit": 1}
-        page, _ = await ask_provider(self._read_page(sessions.list_async(asked)), self._timeout_seconds)
-        return next(iter(page), "")
+        page = await ask_provider(self._read_page(sessions.list_async(asked)), self._timeout_seconds)
+        return next(iter(page.found), "")
 
 
 def _read_sweep(payout: Mapping[str, Any], *, is_live: bool) -> ProviderSweep:
