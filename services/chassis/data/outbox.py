@@ -20,7 +20,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX, aggregate_of, cut, leave_out, scope_of
 from services.chassis.data.seals import Seals, seals_of
-from services.chassis.data.transaction import Tx
+from services.chassis.data.transaction import Rest, Tx
 from services.chassis.data.versions import note_versions
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.ids import uuid7
@@ -100,7 +100,7 @@ async def enqueue_each(tx: Tx, events: Sequence[tuple[Message, str]], *, now: da
         return
     org_id, waiting = current_principal().org_id, tx.info.setdefault(_WAITING, {})
     waiting.setdefault(org_id, []).extend(_prepare(events, current_traceparent(), now))
-    tx.write_rest = partial(_write_waiting, tx)
+    tx.leave(Rest.EVENTS, partial(_write_waiting, tx))
 
 
 async def _write_waiting(tx: Tx) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import IntEnum
 from typing import Any
 
 import asyncpg
@@ -13,8 +14,11 @@ Values = Mapping[str, Any]
 NO_VALUES: Values = {}
 
 
-async def _write_nothing() -> None:
-    """A transaction has left nothing to be written yet."""
+class Rest(IntEnum):
+    """What is left to be written together, in the order in which that is done: what is locked then may tell events."""
+
+    FINDINGS = 1
+    EVENTS = 2
 
 
 class Tx:
@@ -24,7 +28,7 @@ class Tx:
         driver: The connection that it is on, for what is sent as text.
     """
 
-    __slots__ = ("driver", "has_events", "info", "write_rest")
+    __slots__ = ("_left", "driver", "has_events", "info")
 
     def __init__(self, driver: asyncpg.Connection) -> None:
         self.driver = driver
@@ -32,8 +36,16 @@ class Tx:
         self.info: dict[Any, Any] = {}
         # Whether it leaves events behind, so that its commit wakes the relay.
         self.has_events = False
-        # Writes what was left to be written together: called before the commit, and by whoever must find it written.
-        self.write_rest: Callable[[], Awaitable[None]] = _write_nothing
+        self._left: dict[Rest, Callable[[], Awaitable[None]]] = {}
+
+    def leave(self, rest: Rest, write: Callable[[], Awaitable[None]]) -> None:
+        """Leaves something to be written by `write_rest`; of each kind there is one that writes all of it."""
+        self._left[rest] = write
+
+    async def write_rest(self) -> None:
+        """Writes what was left: called before the commit, and by whoever must find it written."""
+        while self._left:
+            await self._left.pop(min(self._left))()
 
     async def execute(self, statement: Any, values: Values | Sequence[Values] = NO_VALUES) -> Result:
         """
