@@ -9,12 +9,10 @@ from services.chassis.data.operations import Operations
 from services.chassis.process.health import Alarms
 from services.chassis.process.loops import Failures
 from services.transactions.clients import Peers
+from services.transactions.domain.actor import ACTOR as ACTOR
+from services.transactions.domain.actor import NAME as NAME
 from services.transactions.providers.protocols import Providers
 from services.transactions.vault import Vault
-
-NAME = "transactions"
-# Who moves a transaction when no person does.
-ACTOR = f"service:{NAME}"
 
 
 @dataclass(frozen=True, kw_only=True)

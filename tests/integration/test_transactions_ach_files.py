@@ -17,12 +17,12 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.calendar import add_banking_days
 from services.chassis.values.money import Money
-from services.transactions.commands.exceptions import report
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.providers import ach_file
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
+from services.transactions.store.exception_reports import report
 from services.transactions.tables.ach import ach_entries, ach_files
 from services.transactions.vault import Vault
 from tests.integration.ach_desk import CUT_OFF, Folders, T, be_kept_from_leaving, leave, order
@@ -349,7 +349,7 @@ async def test_who_ordered_what_waits_for_its_file_has_no_part_in_what_is_about_
     about = About(provider_payment_id="pi_1")
     with acting_as(service_principal("transactions", ADMIN.org_id)):
         async with service.database.begin() as tx:
-            await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, "What is it?", service.clock.now())
+            report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, "What is it?", service.clock.now())
     [found] = await list_exceptions(service)
     await resolve(service, found, "It is our own fee.", ADMIN)
     assert await list_exceptions(service, status=["OPEN"]) == []

@@ -22,9 +22,10 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.chassis.values.money import Money
-from services.transactions.commands.exceptions import report, report_apart
+from services.transactions.commands.exceptions import report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
+from services.transactions.store.exception_reports import report
 from tests.support import servers
 from tests.support.arrivals import THIRD
 from tests.support.exceptions import count_found, list_exceptions, report_twice, resolve
@@ -317,7 +318,7 @@ async def test_however_many_exceptions_sql_made_up_a_return_is_recorded_as_soon_
 async def test_what_is_not_recorded_after_all_leaves_no_exception(service: TransactionsHarness) -> None:
     async def record_and_fail() -> None:
         async with service.database.begin() as tx:
-            await report(tx, ExceptionKind.RETURN_TO_REVIEW, About(transaction_id=TXN), "R17", MONDAY)
+            report(tx, ExceptionKind.RETURN_TO_REVIEW, About(transaction_id=TXN), "R17", MONDAY)
             raise ZeroDivisionError
 
     with acting_as(service_principal("transactions", ORG)), pytest.raises(ZeroDivisionError):

@@ -15,12 +15,12 @@ from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
-from services.transactions.commands import exceptions
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.received_money import RECEIVED_WITHIN
 from services.transactions.store import exceptions as exception_store
 from services.transactions.store import received_money
+from services.transactions.store.exception_reports import report as report_found
 from tests.support import servers
 from tests.support.arrivals import announce, build_arrival, confirm, report
 from tests.support.exceptions import list_exceptions, resolve
@@ -231,7 +231,7 @@ async def find_exceptions(service: TransactionsHarness, *found: tuple[About, Exc
     with acting_as(service_principal("transactions", ORG)):
         async with service.database.begin() as tx:
             for about, kind in found:
-                await exceptions.report(tx, kind, about, "It was paid back there.", service.clock.now())
+                report_found(tx, kind, about, "It was paid back there.", service.clock.now())
 
 
 async def test_what_nobody_has_looked_into_is_told_before_money_leaves(service: TransactionsHarness) -> None:

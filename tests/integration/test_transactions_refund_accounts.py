@@ -11,7 +11,6 @@ from realco.transactions.v1 import bank_accounts_pb2 as pb
 from realco.transactions.v1 import payouts_pb2, transactions_pb2
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
-from services.transactions.commands import exceptions
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
@@ -22,6 +21,7 @@ from services.transactions.domain.types import (
     REFUND_NOT_RECEIVED,
     REFUND_REJECTED,
 )
+from services.transactions.store.exception_reports import report
 from tests.support.arrivals import confirm
 from tests.support.exceptions import list_exceptions, resolve
 from tests.support.transactions import CHECKER, DISTRIBUTIONS, ORG, TransactionsHarness, usd
@@ -160,7 +160,7 @@ async def test_a_refund_of_money_in_doubt_waits_for_a_second_person(
         with acting_as(service_principal("transactions", ORG)):
             async with service.database.begin() as tx:
                 about, now = About(transaction_id=paid.transaction_id), service.clock.now()
-                await exceptions.report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, "It failed there.", now)
+                report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, "It failed there.", now)
     by_hand = doubt == REFUND_BY_HAND
     made = await refund(service, paid, amount=usd(50_00), approved=approved, has_entries_by_hand=by_hand)
     waits = not (by_hand and approved)
@@ -198,7 +198,7 @@ async def test_a_refund_that_came_to_nothing_is_not_made_again_by_itself_while_t
         async with service.database.begin() as tx:
             named = About(transaction_id=first.transaction_id) if is_returned else About(file_name="x.ach")
             kind = ExceptionKind.RETURN_TO_REVIEW if is_returned else ExceptionKind.ACH_FILE_REJECTED
-            await exceptions.report(tx, kind, named, "It is a duplicate.", service.clock.now())
+            report(tx, kind, named, "It is a duplicate.", service.clock.now())
     if hidden:
         async with service.database.begin_for_all() as tx:
             await tx.execute(sa.text(hidden))

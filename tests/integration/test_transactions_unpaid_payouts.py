@@ -50,6 +50,12 @@ async def send_back(service: TransactionsHarness, made: Any, code: str = "R03") 
     assert (await service.get(made.transaction_id)).status == T.RETURNED
 
 
+async def grant_if_asked(service: TransactionsHarness, made: Any) -> None:
+    if made.status == T.PENDING_APPROVAL:
+        await service.grant(await service.waiting(made.transaction_id))
+        await service.work()
+
+
 async def pay_share(service: TransactionsHarness, **more: Any) -> Any:
     made = await service.payout_to(None, "inv-001", **ALLOCATION, **more)
     await service.work()
@@ -145,6 +151,33 @@ async def test_a_contribution_that_its_bank_takes_back_says_so_where_its_refund_
     assert found.occurrence_count == 1
 
 
+async def test_a_debit_that_is_presented_again_takes_nothing_from_what_is_to_be_refunded(
+    service: TransactionsHarness,
+) -> None:
+    paid = await contribute(service, "02", amount=usd(50_00))
+    await say_no(service, await refund(service, paid, amount=usd(50_00), approved=False))
+    before = await unpaid(service)
+    payment_id = service.bank.report(paid.transaction_id, PaymentStatus.RETURNED, "R01")
+    await service.hook("evt_r01", payment_id)
+    await service.work()
+    assert (await service.get(paid.transaction_id)).status == T.PENDING_RETRY
+    assert await unpaid(service) == before
+
+
+async def test_a_contribution_that_goes_back_once_its_refund_was_sent_again_does_not_say_that_less_is_owed(
+    service: TransactionsHarness,
+) -> None:
+    """Its party has it twice then, and owes it: what is said of the refund is that it arrived."""
+    paid = await contribute(service, "02", amount=usd(50_00))
+    await say_no(service, await refund(service, paid, amount=usd(50_00), approved=False))
+    again = await refund(service, paid, amount=usd(50_00), approved=True)
+    await grant_if_asked(service, again)
+    await settle(service, again)
+    await send_back(service, paid, "R10")
+    [found] = await unpaid(service)
+    assert found.cause.startswith(f"50.00 USD has arrived at inv-001 since, by {again.transaction_id}.")
+
+
 async def test_proceeds_for_which_the_book_has_too_little_are_in_the_list_and_an_offering_has_them_once(
     service: TransactionsHarness,
 ) -> None:
@@ -182,11 +215,60 @@ async def test_what_persons_decided_not_to_pay_stands_still_for_nobody(service: 
     request = transactions_pb2.CancelTransactionRequest(transaction_id=made.transaction_id, etag=made.etag, note="No.")
     assert (await service.ask(ADMIN, "CancelTransaction", request)).status == T.CANCELLED
     assert await unpaid(service) == []
-    made = await order(service)
+
+
+async def test_what_one_person_of_staff_orders_and_nobody_approves_fills_no_list(service: TransactionsHarness) -> None:
+    keep(service, "PLATFORM_FEE", 500_00)
+    made = [await order(service, amount=usd(minor)) for minor in (1, 2)]
     service.clock.advance(VALIDITY)
     await service.expire_approvals()
+    ended = [await service.get(each.transaction_id) for each in made]
+    assert [(each.status, each.failure.code) for each in ended] == [(T.CANCELLED, "APPROVAL_EXPIRED")] * 2
+    assert await unpaid(service) == []
+
+
+async def pay_fee(service: TransactionsHarness, **more: Any) -> Any:
+    made = await order(service, **more)
+    await service.grant(await service.waiting(made.transaction_id))
+    await service.work()
+    return made
+
+
+async def fail_fee(service: TransactionsHarness) -> Any:
+    keep(service, "PLATFORM_FEE", 500_00)
+    made = await pay_fee(service)
+    await service.hook("evt_failed", service.bank.report(made.transaction_id, PaymentStatus.FAILED))
+    await service.work()
+    return made
+
+
+async def test_what_staff_orders_instead_of_what_came_to_nothing_is_followed(service: TransactionsHarness) -> None:
+    first = await fail_fee(service)
     [found] = await unpaid(service)
-    assert (found.transaction_id, "APPROVAL_EXPIRED" in found.cause) == (made.transaction_id, True)
+    assert f"POST /transactions, with replacedTransactionId {first.transaction_id}." in found.cause
+    rejected = first
+    for _ in range(2):
+        rejected = await order(service, replaced_transaction_id=rejected.transaction_id)
+        [told] = await unpaid(service)
+        assert f"was ordered anew on 2024-12-02, as {rejected.transaction_id}" in told.cause
+        await say_no(service, rejected)
+        [told] = await unpaid(service)
+        assert f"{rejected.transaction_id} CANCELLED, APPROVAL_REJECTED" in told.cause
+        assert (told.amount, told.occurrence_count) == (usd(50_00), 1)
+        assert f"replacedTransactionId {first.transaction_id}." in told.cause
+    again = await pay_fee(service, replaced_transaction_id=first.transaction_id)
+    await settle(service, again)
+    [told] = await unpaid(service)
+    assert told.cause.startswith(f"50.00 USD has arrived at inv-001 since, by {again.transaction_id}.")
+
+
+async def test_another_order_of_staff_that_does_not_say_what_it_stands_for_is_another_debt(
+    service: TransactionsHarness,
+) -> None:
+    await fail_fee(service)
+    found = await unpaid(service)
+    await settle(service, await pay_fee(service))
+    assert await unpaid(service) == found
 
 
 async def test_what_one_transaction_pays_says_nothing_of_what_another_owes_since(service: TransactionsHarness) -> None:

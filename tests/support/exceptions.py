@@ -10,7 +10,7 @@ from services.chassis.calls.auth import Principal
 from services.chassis.values.ids import new_id
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
-from services.transactions.store.reports import EXCEPTIONS_FOUND
+from services.transactions.store.exception_reports import EXCEPTIONS_FOUND
 from tests.support.transactions import ADMIN, ORG, TransactionsHarness
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,6 +23,8 @@ from services.transactions.domain.exceptions import (
     resolve,
     spell_subject,
 )
+from services.transactions.domain.types import TYPES, TransactionType
+from services.transactions.domain.unpaid_payouts import build_owed, spell_owed
 from services.transactions.settings import Settings
 
 NOW = datetime(2024, 12, 2, 12, tzinfo=UTC)
@@ -73,6 +76,30 @@ def test_what_goes_on_by_itself_says_how_it_stands_while_it_is_open_and_opens_no
     assert told.etag != FOUND.etag
     resolved = resolve(FOUND, "ann", "done", LATER)
     assert build_with_cause(resolved, "it is won") == resolved
+
+
+def test_how_much_it_is_about_by_now_is_said_where_that_is_known() -> None:
+    assert build_with_cause(FOUND, "less").amount == Money(5, "USD")
+    assert build_with_cause(FOUND, "nothing", amount_minor=0).amount == Money(0, "USD")
+
+
+def test_an_exception_keeps_all_that_is_known_of_what_it_is_about() -> None:
+    known = {each.name: each.name for each in fields(About) if each.name not in ("amount", "makers", "owed_for")}
+    found = build_exception("exc_1", K.PAID_TWICE, About(**known), "two", NOW)
+    assert {name: getattr(found, name) for name in known} == known
+
+
+@pytest.mark.parametrize("payout", [each for each in TYPES.values() if not each.is_inbound], ids=lambda each: each.name)
+def test_what_distributions_orders_is_named_by_its_debt_and_says_where_it_is_sent_again(
+    payout: TransactionType,
+) -> None:
+    ids = {"investment_id": "inv_1", "distribution_id": "dist_1", "allocation_id": "all_1"}
+    known = {"escrow_account_id": "esc_1", "party_id": "pty_1", "makers": (), **ids}
+    first, second = (build_owed(payout, Money(5, "USD"), order_id=each, **known) for each in ("txn_1", "txn_2"))
+    assert (first.owed_for == second.owed_for) is not payout.is_for_staff
+    said = spell_owed(payout, first, "Why.", None)
+    assert "None" not in said
+    assert ("/resend" in said) is not payout.is_for_staff
 
 
 def test_what_is_resolved_is_neither_taken_nor_resolved() -> None:

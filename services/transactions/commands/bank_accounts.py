@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -31,7 +31,6 @@ from services.transactions.commands.approvals import (
     ask_for_confirmation_anew,
 )
 from services.transactions.commands.changed_accounts import check_is_wanted, forget_replacement, retire_replaced
-from services.transactions.commands.exceptions import report
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import (
     LIVE,
@@ -55,6 +54,7 @@ from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.returns import is_known
 from services.transactions.store import bank_accounts as store
 from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_ACCOUNT
+from services.transactions.store.exception_reports import report
 from services.transactions.store.verifications import end_all as end_verifications
 from services.transactions.vault import SealedFor, Vault
 
@@ -245,7 +245,7 @@ async def forbid_bank_account(
     same = await store.lock_same(tx, bank_account_id, digest)
     if not same.is_all:
         cause = "So many rows with its number are not what was sealed that some of them are not blocked."
-        await _report_altered(tx, About(bank_account_id=bank_account_id), now, cause)
+        _report_altered(tx, About(bank_account_id=bank_account_id), now, cause)
     heard = {each.block_network_code for each, is_ours in same.found if is_ours and each.block_network_code}
     was_known = is_known(network_code, heard)
     for account, is_ours in same.found:
@@ -269,8 +269,20 @@ async def _suspend(tx: Tx, account: BankAccount, now: datetime) -> None:
 
 
 async def _block_altered(tx: Tx, account: BankAccount, network_code: str, now: datetime) -> None:
-    await _report_altered(tx, About(bank_account_id=account.bank_account_id), now)
+    _report_altered(tx, About(bank_account_id=account.bank_account_id), now)
     await _save_blocked(tx, account, BlockReason.ALTERED, now, network_code)
+
+
+async def block_altered_accounts(tx: Tx, used: Mapping[str, str], now: datetime) -> dict[str, Failure]:
+    """As `block_altered_account` for each transaction, in the order of the accounts: others lock several of them, too.
+
+    Args:
+        used: The account that each transaction was to use, by the transaction's id.
+
+    Returns: Why each transaction fails.
+    """
+    in_order = sorted(used, key=lambda transaction_id: (used[transaction_id], transaction_id))
+    return {each: await block_altered_account(tx, used[each], each, now) for each in in_order}
 
 
 async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> Failure:
@@ -281,15 +293,15 @@ async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: st
 
     Returns: Why the transaction fails.
     """
-    await _report_altered(tx, About(bank_account_id=bank_account_id, transaction_id=transaction_id or None), now)
+    _report_altered(tx, About(bank_account_id=bank_account_id, transaction_id=transaction_id or None), now)
     account = await store.lock_to_block(tx, bank_account_id)
     if account is not None:
         await _block(tx, account, BlockReason.ALTERED, now)
     return make_failure(build_altered())
 
 
-async def _report_altered(tx: Tx, about: About, now: datetime, cause: str = _NOT_AS_SEALED) -> None:
-    await report(tx, ExceptionKind.BANK_ACCOUNT_ALTERED, about, cause, now)
+def _report_altered(tx: Tx, about: About, now: datetime, cause: str = _NOT_AS_SEALED) -> None:
+    report(tx, ExceptionKind.BANK_ACCOUNT_ALTERED, about, cause, now)
 
 
 async def _block(

@@ -23,7 +23,7 @@ from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_transaction
 from services.transactions.clients import EvaluateItem, EvaluationResult, Peers
 from services.transactions.commands.approvals import ask_for_approval
-from services.transactions.commands.bank_accounts import block_altered_account
+from services.transactions.commands.bank_accounts import block_altered_accounts
 from services.transactions.commands.beneficiaries import choose_approval_beneficiaries, list_others
 from services.transactions.commands.creation import choose_approval_reason
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
@@ -211,14 +211,17 @@ async def apply_decisions(
         elif result.compliance_check.status == _C.PASSED:
             passed.append(row)
     beneficiaries = {transaction_id: each.beneficiaries for transaction_id, each in evaluations.items()}
-    named = {row.bank_account_id for found in reviewed.values() for row in found if row.bank_account_id}
+    to_review = [row for found in reviewed.values() for row in found]
+    named = {row.bank_account_id for row in to_review if row.bank_account_id}
     accounts = await list_bank_accounts(tx, named)
+    hidden = named - accounts.keys()
+    used = {row.transaction_id: row.bank_account_id for row in to_review if row.bank_account_id in hidden}
+    # Who made the account is no second person for what is paid to it, and an altered one does not say who.
+    altered = await block_altered_accounts(tx, used, now)
     for reason, found in reviewed.items():
         waiting = []
         for row in found:
-            if row.bank_account_id and row.bank_account_id not in accounts:
-                # Who made the account is no second person for what is paid to it, and an altered one does not say who.
-                why = await block_altered_account(tx, row.bank_account_id, row.transaction_id, now)
+            if (why := altered.get(row.transaction_id)) is not None:
                 answers[row.transaction_id] = partial(_answer_refusal, await _refuse(tx, row, why, now))
             else:
                 waiting.append(row)

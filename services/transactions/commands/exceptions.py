@@ -1,9 +1,9 @@
 """What a person has to look at: reported by whoever finds it, taken and resolved by persons.
 
-`report` is the way to say so; a payout that ends unpaid says so with its move (store/unpaid_payouts.py). Either tells
-the operators (a log line named as the kind, and a metric), and keeps the exception for those who work on money, in the
-transaction of the fact where there is one (store/reports.py). The table of kinds is in domain/exception_kinds.py;
-docs/exceptions.md says what a new one takes.
+`report` (store/exception_reports.py) is the way to say so with its fact, `report_apart` where no transaction records
+it. A payout that ends unpaid says so with its move (store/unpaid_payouts.py). Each tells the operators (a log line
+named as the kind, and a metric), and keeps the exception for those who work on money. The table of kinds is in
+domain/exception_kinds.py; docs/exceptions.md says what a new one takes.
 
 What belongs to no organization, a payment that nobody ordered or a file of the bank that nobody can read, is kept for
 the operator's organization (`OPERATOR_ORG_ID`), and for no other: to whom it belongs is just what is not known, and to
@@ -28,33 +28,13 @@ from services.chassis.values.second_person import check_beneficiary
 from services.chassis.values.session import Identity
 from services.transactions.actions import answer_payment_exception
 from services.transactions.commands.beneficiaries import list_beneficiaries
-from services.transactions.dependencies import ACTOR, NAME, Dependencies
+from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain import exceptions as rules
-from services.transactions.domain.exceptions import (
-    About,
-    ExceptionKind,
-    PaymentException,
-)
+from services.transactions.domain.exceptions import About, ExceptionKind, PaymentException
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import exceptions as store
-from services.transactions.store import reports
-from services.transactions.store.reports import tell
+from services.transactions.store.exception_reports import report, tell
 from services.transactions.store.transactions import find_transaction
-
-
-async def report(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: datetime, **more: object) -> None:
-    """Opens an exception of the caller's organization, or counts the one there is, with the fact that tx records.
-
-    Args:
-        cause: In words, without personal data or account numbers.
-        more: What else the log says.
-    """
-    await reports.save_found(tx, kind, about, cause, now, actor=ACTOR, **more)
-
-
-async def note_cause(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: datetime) -> None:
-    """Says of an open exception how it stands by now, where that is no reason to open one, or to open it again."""
-    await reports.save_cause(tx, kind, about, cause, now, actor=ACTOR)
 
 
 def describe_transaction(row: Transaction, payment_id: str | None = None) -> About:
@@ -85,7 +65,7 @@ async def report_apart(
         return
     with acting_as(service_principal(NAME, owner)):
         async with dependencies.database.begin() as tx:
-            await report(tx, kind, about, cause, dependencies.clock.now(), **more)
+            report(tx, kind, about, cause, dependencies.clock.now(), **more)
 
 
 async def assign_payment_exception(

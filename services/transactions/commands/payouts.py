@@ -31,8 +31,7 @@ from services.chassis.values.refusals import IdempotencyKeyReused
 from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
-from services.transactions.commands.bank_accounts import block_altered_account
-from services.transactions.commands.exceptions import report
+from services.transactions.commands.bank_accounts import block_altered_accounts
 from services.transactions.commands.refund_reasons import (
     RefundFacts,
     join_reasons,
@@ -41,7 +40,7 @@ from services.transactions.commands.refund_reasons import (
 )
 from services.transactions.domain.bank_accounts import BankAccount, check_usable, list_payee_makers
 from services.transactions.domain.decisions import check_carries
-from services.transactions.domain.exceptions import About, ExceptionKind, spell_subject
+from services.transactions.domain.exceptions import About
 from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refunds import (
     choose_refund_account,
@@ -53,10 +52,11 @@ from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNot
 from services.transactions.domain.returns import spell_failure
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES, TransactionType
-from services.transactions.domain.unpaid_payouts import build_owed, is_refused_for_good, spell_owed
+from services.transactions.domain.unpaid_payouts import build_owed, is_refused_for_good
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
+from services.transactions.store.unpaid_payouts import report_refused
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 # Who decided on an order, and in which session it was asked for.
@@ -171,7 +171,7 @@ async def batch_create_payouts(
     ]
     if rows:
         await moves.insert_transactions(tx, rows, due_ms=0, actor=principal.person, now=now)
-    await _report_refused(tx, [plan for plan in plans if plan.item.idempotency_key in claimed], orders, now)
+    _report_refused(tx, [plan for plan in plans if plan.item.idempotency_key in claimed], orders, now)
     # Those that another request took meanwhile are known by now as well.
     known = await payout_requests.list_payout_requests(tx, keys)
     ids = [row.transaction_id for row in known.values() if row.transaction_id is not None]
@@ -191,15 +191,19 @@ async def _plan_items(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payout
     defaults, altered = await bank_accounts.list_default_accounts(
         tx, {item.party_id for item, way in zip(items, chosen, strict=True) if not way.account_id}
     )
+    numbered = [(new_id("txn"), item, way) for item, way in zip(items, chosen, strict=True)]
+    hidden = {
+        transaction_id: altered[item.party_id]
+        for transaction_id, item, way in numbered
+        if way.rail.pays_to_account and not way.account_id and item.party_id in altered
+    }
+    blocked = await block_altered_accounts(tx, hidden, now)
     plans = []
-    for item, (rail, account_id, reason, given_back, refused) in zip(items, chosen, strict=True):
-        transaction_id = new_id("txn")
+    for transaction_id, item, (rail, account_id, reason, given_back, refused) in numbered:
         account = named.get(account_id) if account_id else defaults.get(item.party_id)
-        if rail.pays_to_account and not account_id and item.party_id in altered:
-            failure: Failure | None = await block_altered_account(tx, altered[item.party_id], transaction_id, now)
-        else:
-            refusal = refused or _find_refusal(item, rail, account_id, account)
-            failure = None if refusal is None else make_failure(refusal)
+        failure = blocked.get(transaction_id)
+        if failure is None and (refusal := refused or _find_refusal(item, rail, account_id, account)) is not None:
+            failure = make_failure(refusal)
         account = account if rail.pays_to_account else None
         plans.append(_Plan(item, transaction_id, rail, account, given_back, reason, failure))
     return plans
@@ -259,15 +263,11 @@ def _find_refusal(item: Item, rail: Rail, account_id: str | None, account: BankA
     return None
 
 
-async def _report_refused(tx: Tx, plans: Sequence[_Plan], orders: Mapping[str, PayoutOrder], now: datetime) -> None:
-    """What never becomes a transaction is owed all the same, and nothing pays it by itself."""
-    found = []
+def _report_refused(tx: Tx, plans: Sequence[_Plan], orders: Mapping[str, PayoutOrder], now: datetime) -> None:
     for plan in plans:
         if plan.failure is not None and is_refused_for_good(plan.failure):
             about = _describe_refused(plan, orders[plan.item.idempotency_key])
-            found.append((about, spell_owed(_type_of(plan.item), about, spell_failure(plan.failure))))
-    for about, cause in sorted(found, key=lambda each: spell_subject(ExceptionKind.PAYOUT_NOT_PAID, each[0])):
-        await report(tx, ExceptionKind.PAYOUT_NOT_PAID, about, cause, now)
+            report_refused(tx, _type_of(plan.item), about, spell_failure(plan.failure), now)
 
 
 def _describe_refused(plan: _Plan, order: PayoutOrder) -> About:

@@ -13,7 +13,7 @@ from typing import Any
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure
 from services.chassis.values.moves import check_move
-from services.transactions.commands.exceptions import describe_transaction, report
+from services.transactions.commands.exceptions import describe_transaction
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment, PaymentStatus, ReversingPayment
@@ -23,6 +23,7 @@ from services.transactions.domain.schedule import compute_return_risk_end
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import moves
+from services.transactions.store.exception_reports import report
 
 
 async def follow_reversal(
@@ -81,5 +82,5 @@ async def _record(tx: Tx, row: Transaction, after: Reversal, now: datetime) -> T
     row = await moves.save_reversal(tx, row, after, actor=ACTOR, now=now, **changes)
     if cause := spell_cause(row, before.status, after):
         about = describe_transaction(row, row.provider_reference)
-        await report(tx, ExceptionKind.PAYOUT_NOT_REVERSED, about, cause, now, reversal=after.status.value)
+        report(tx, ExceptionKind.PAYOUT_NOT_REVERSED, about, cause, now, reversal=after.status.value)
     return row

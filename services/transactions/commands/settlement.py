@@ -14,7 +14,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import forbid_bank_account
-from services.transactions.commands.exceptions import describe_transaction, note_cause, report
+from services.transactions.commands.exceptions import describe_transaction
 from services.transactions.commands.reversal_outcomes import follow_reversal
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
@@ -37,6 +37,7 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import FINAL, Transaction
 from services.transactions.store import moves, provider_payments
 from services.transactions.store.bank_accounts import list_makers_of_payee
+from services.transactions.store.exception_reports import note_cause, report
 from services.transactions.store.moves import Step
 
 
@@ -47,7 +48,7 @@ class PaymentNotOurs(Exception):
 async def report_not_ours(tx: Tx, row: Transaction, payment: Payment, error: PaymentNotOurs, now: datetime) -> None:
     """Somebody has to look: money may have moved that no book has."""
     about = describe_payment(row.provider, payment, row)
-    await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, str(error), now, status=row.status)
+    report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, str(error), now, status=row.status)
 
 
 def describe_payment(provider: str, payment: Payment, row: Transaction | None = None) -> About:
@@ -95,7 +96,7 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
         if cause := spell_cause(payment.dispute):
             about = describe_transaction(row, payment.dispute.reference)
             tell = note_cause if payment.dispute.status is DisputeStatus.WON else report
-            await tell(tx, ExceptionKind.CARD_DISPUTED, about, cause, now)
+            tell(tx, ExceptionKind.CARD_DISPUTED, about, cause, now)
     fees_minor = compute_fees(payment, row.status, row.earlier_fees_minor)
     if fees_minor is not None and fees_minor != row.provider_fee_minor:
         row = await moves.save_provider_fee(tx, row, fees_minor, actor=ACTOR, now=now)
@@ -264,7 +265,7 @@ async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetim
     await _apply_return_code(tx, row, payment.return_code, now, is_late=was_final)
     if row.reversal is not None:  # which has failed, if somebody looks into it
         cause = "The payout came back by its bank, after its reversal had failed: who was paid has nothing of it."
-        await note_cause(tx, ExceptionKind.PAYOUT_NOT_REVERSED, describe_transaction(row), cause, now)
+        note_cause(tx, ExceptionKind.PAYOUT_NOT_REVERSED, describe_transaction(row), cause, now)
     if not again:
         return row
     note = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
@@ -312,4 +313,4 @@ async def _apply_return_code(tx: Tx, row: Transaction, code: str, now: datetime,
     if meaning.review or is_late:
         about = describe_transaction(row, row.provider_reference)
         late = ", after the last day on which its bank may send it back" if is_late else ""
-        await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, f"{code}: {meaning.name}{late}", now)
+        report(tx, ExceptionKind.RETURN_TO_REVIEW, about, f"{code}: {meaning.name}{late}", now)

@@ -9,9 +9,9 @@ from services.chassis.calls.wire import from_enum
 from services.chassis.data.transaction import Tx
 from services.chassis.events.handling import Delivery
 from services.chassis.values.money import Money
-from services.transactions.commands.exceptions import note_cause, report
 from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.shortfalls import describe_shortfall, spell_shortfall
+from services.transactions.store.exception_reports import note_cause, report
 
 
 async def record_shortfall(tx: Tx, event: escrow_events.ShortfallChanged, delivery: Delivery) -> None:
@@ -27,6 +27,6 @@ async def record_shortfall(tx: Tx, event: escrow_events.ShortfallChanged, delive
     )
     cause = spell_shortfall(kind, about, event.journal_entry_id)
     if event.amount.amount_minor > event.previous_amount.amount_minor:
-        await report(tx, ExceptionKind.SHORTFALL, about, cause, delivery.now)
+        report(tx, ExceptionKind.SHORTFALL, about, cause, delivery.now)
     else:
-        await note_cause(tx, ExceptionKind.SHORTFALL, about, cause, delivery.now)
+        note_cause(tx, ExceptionKind.SHORTFALL, about, cause, delivery.now)

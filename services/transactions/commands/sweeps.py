@@ -12,11 +12,11 @@ from datetime import datetime
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
-from services.transactions.commands.exceptions import note_cause, report
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.sweep_readings import Reading
 from services.transactions.domain.sweeps import SWEEP_MOVES, OwnLine, Sweep, SweepLine, SweepStatus
 from services.transactions.store import sweeps as store
+from services.transactions.store.exception_reports import note_cause, report
 from services.transactions.store.transactions import list_transactions
 
 
@@ -42,16 +42,16 @@ async def keep_part(tx: Tx, reading: Reading, lines: Sequence[OwnLine], now: dat
         part = await _bring_up_to_date(tx, reading, before, lines, now)
     about = _describe(reading, part)
     for kind, cause in reading.list_ended():
-        await note_cause(tx, kind, about, cause, now)
+        note_cause(tx, kind, about, cause, now)
     for trouble in reading.list_troubles(current_principal().org_id, own_destination_before):
         is_told = trouble.is_new
         if trouble.kind is ExceptionKind.SWEEP_FAILED and before is not None and not is_new:
             # With the part that says so, also where the part was known later than that.
             is_told = before.status is not SweepStatus.FAILED
         if is_told or is_new:
-            await report(tx, trouble.kind, about, trouble.cause, now)
+            report(tx, trouble.kind, about, trouble.cause, now)
         elif trouble.kind is ExceptionKind.SWEEP_NOT_EXPLAINED and reading.lines is not None:
-            await note_cause(tx, trouble.kind, about, trouble.cause, now)
+            note_cause(tx, trouble.kind, about, trouble.cause, now)
 
 
 async def _bring_up_to_date(tx: Tx, reading: Reading, before: Sweep, lines: Sequence[OwnLine], now: datetime) -> Sweep:

@@ -22,7 +22,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import BankAccountNotFound, BankAccountNotUsable
 from services.transactions.actions import answer_bank_account
-from services.transactions.commands.exceptions import report, report_apart
+from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.exceptions import About, ExceptionKind
@@ -50,6 +50,7 @@ from services.transactions.providers.protocols import (
 )
 from services.transactions.store import verifications as store
 from services.transactions.store.bank_accounts import find_bank_account, lock_bank_account
+from services.transactions.store.exception_reports import report
 from services.transactions.store.transactions import find_arrived
 from services.transactions.vault import KeyMissing, SealedFor, Vault, VaultError
 
@@ -242,7 +243,7 @@ async def _save_answer(dependencies: Dependencies, verification_id: str, theirs:
         if wrong := find_difference(before, account, theirs):
             about = _describe(before.provider, theirs, before.bank_account_id)
             cause = f"What the provider has as verification {verification_id} differs in {wrong}."
-            await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, cause, now)
+            report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, cause, now)
             return before
         after = follow(before, theirs, now)
         return before if after == before else await store.VERIFICATIONS.save(tx, before, after, now)

@@ -13,7 +13,6 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_webhook
-from services.transactions.commands.exceptions import report
 from services.transactions.commands.settlement import describe_payment, try_to_follow
 from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment
@@ -23,6 +22,7 @@ from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.providers.protocols import ProviderEvent
 from services.transactions.store import transactions
 from services.transactions.store import webhooks as store
+from services.transactions.store.exception_reports import report
 
 BODY_BYTES_MAX = 256 * 1024
 
@@ -58,7 +58,7 @@ async def apply_webhooks(tx: Tx, taken: Sequence[Row], payment: Payment, transac
         status = WebhookStatus.FAILED if failure else WebhookStatus.APPLIED
     if failure:
         about = describe_payment(row.provider, payment, row)
-        await report(tx, ExceptionKind.WEBHOOK_FAILED, about, failure.message, now)
+        report(tx, ExceptionKind.WEBHOOK_FAILED, about, failure.message, now)
     applied_at = None if is_early else now
     told = await store.save_webhooks(tx, taken, row, status=status, failure=failure, applied_at=applied_at)
     await store.publish_webhooks(tx, told, row.escrow_account_id, now)

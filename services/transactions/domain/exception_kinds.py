@@ -292,12 +292,14 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         _DEBT,
         "Money that is to be paid stands still: nobody approved it, the book had too little, a bank or provider refused"
         " it or sent it back, or its payee has no bank account that may be paid. Nothing pays it by itself. `cause`"
-        " says to whom, how much, for what and why.",
+        " says to whom, how much, for what and why; `amount` is what stands still of it by now, of a refund in parts"
+        " all of them together.",
         "Where another exception is open about the same transaction or the file that it was in, settle that one first:"
         " the money may have left."
         " Then remove the cause, and have it sent again as `cause` says. It says so by itself when it is ordered anew,"
-        " and when it has arrived; then resolve it. If nothing is owed any more (set off, taken back by its bank, or"
-        " not wanted), resolve it, too.",
+        " and when it has arrived; then resolve it. Of what staff ordered it does only where the new order names it as"
+        " replacedTransactionId. If nothing is owed any more (set off, taken back by its bank, or not wanted), resolve"
+        " it, too.",
         doubts_money=False,
     ),
     ExceptionKind.SHORTFALL: Description(

@@ -8,7 +8,7 @@ one each time would hide that it was resolved in vain.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -94,8 +94,25 @@ class PaymentException:
         return Money(self.amount_minor, self.currency)
 
 
+# What an exception keeps of what it is about as it is.
+_SHARED: Final = {each.name for each in fields(About)} & {each.name for each in fields(PaymentException)} - {"makers"}
+
+
 def spell_subject(kind: ExceptionKind, about: About) -> str:
     return "|".join(str(getattr(about, name) or "") for name in KINDS[kind].one_for_each)
+
+
+def build_reported(
+    found: PaymentException | None, exception_id: str, *, kind: ExceptionKind, about: About, cause: str, now: datetime
+) -> PaymentException:
+    """What was found, for the first time or once more.
+
+    Args:
+        exception_id: What it is called where it is found for the first time.
+    """
+    if found is None:
+        return build_exception(exception_id, kind, about, cause, now)
+    return build_found_again(found, about, cause, now)
 
 
 def build_exception(
@@ -108,23 +125,14 @@ def build_exception(
         kind=kind,
         subject=spell_subject(kind, about),
         cause=cause[:_CAUSE_MAX],
-        transaction_id=about.transaction_id,
-        bank_account_id=about.bank_account_id,
-        provider=about.provider,
-        provider_payment_id=about.provider_payment_id,
-        file_name=about.file_name,
         amount_minor=None if amount is None else amount.amount_minor,
         currency=None if amount is None else amount.currency,
-        escrow_account_id=about.escrow_account_id,
-        party_id=about.party_id,
-        investment_id=about.investment_id,
-        distribution_id=about.distribution_id,
-        allocation_id=about.allocation_id,
         makers=sorted(about.makers),
         created_at=now,
         opened_at=now,
         last_seen_at=now,
         updated_at=now,
+        **{name: getattr(about, name) for name in _SHARED},
     )
 
 
@@ -151,9 +159,17 @@ def build_found_again(found: PaymentException, about: About, cause: str, now: da
     return replace(again, status=S.OPEN, openings=found.openings + 1, opened_at=now, assignee=None)
 
 
-def build_with_cause(found: PaymentException, cause: str) -> PaymentException:
-    """What it is about went on by itself: whoever looks into it reads how it stands. What is resolved stays so."""
-    return replace(found, cause=cause[:_CAUSE_MAX]) if found.status is S.OPEN else found
+def build_with_cause(found: PaymentException, cause: str, *, amount_minor: int | None = None) -> PaymentException:
+    """What it is about went on by itself: whoever looks into it reads how it stands. What is resolved stays so.
+
+    Args:
+        amount_minor: How much it is about by now; None: as much as before.
+    """
+    if not found.is_open:
+        return found
+    return replace(
+        found, cause=cause[:_CAUSE_MAX], amount_minor=found.amount_minor if amount_minor is None else amount_minor
+    )
 
 
 def check_may_assign(found: PaymentException) -> None:

@@ -45,7 +45,10 @@ class TransactionType:
         is_transfer: Whether it goes to another escrow account, and so names it; there it is put on the same kind.
         gives_back: Whether it gives a contribution back, and so goes to the account that the money came from, unless a
             second person agrees.
-        is_of_closing: Whether it pays what a closing brought its issuer, which is owed once an escrow account.
+        owed_once_a: The field of a payout that names the debt which it pays, as several may in turn. None of what staff
+            orders: each order is a debt of its own, unless it is paid instead of another one.
+        is_owed_in_parts: Whether several payouts may each pay a part of one debt. Else one pays all that is left of it.
+        resend_path: Where it is sent again, with fields of the payout in it, and {id} where none of them says it.
         approval_reason: Why a second person approves each of them; none where only some need one.
     """
 
@@ -59,7 +62,9 @@ class TransactionType:
     is_for_investment: bool = False
     is_transfer: bool = False
     gives_back: bool = False
-    is_of_closing: bool = False
+    owed_once_a: str | None = None
+    is_owed_in_parts: bool = False
+    resend_path: str | None = None
     approval_reason: str | None = None
 
     @property
@@ -104,15 +109,30 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
                 is_for_investors=True,
                 is_for_investment=True,
             ),
-            TransactionType("DISTRIBUTION", "Distribution", source="PAYABLE"),
+            TransactionType(
+                "DISTRIBUTION",
+                "Distribution",
+                source="PAYABLE",
+                owed_once_a="allocation_id",
+                resend_path="/distributions/{distribution_id}/allocations/{allocation_id}/resend",
+            ),
             TransactionType(
                 "ESCROW_WITHDRAWAL",
                 "Proceeds of an offering",
                 source="ISSUER_PROCEEDS",
-                is_of_closing=True,
+                owed_once_a="escrow_account_id",  # it has one offering, and that one closing
+                resend_path="/offerings/{id}/proceeds/resend of the offering of the escrow account",
                 approval_reason=PROCEEDS,
             ),
-            TransactionType("REFUND", "Refund of a contribution", source="SUBSCRIPTION", gives_back=True),
+            TransactionType(
+                "REFUND",
+                "Refund of a contribution",
+                source="SUBSCRIPTION",
+                gives_back=True,
+                owed_once_a="investment_id",
+                is_owed_in_parts=True,  # to each card its own, and once more where money came late
+                resend_path="/investments/{investment_id}/refund/resend",
+            ),
             _order_of_staff("WITHDRAWAL", "Cash taken back by the issuer", source="DISTRIBUTABLE", is_for_sponsor=True),
             _order_of_staff("CONSTRUCTION_DRAW", "Construction draw", source="RESERVES"),
             _order_of_staff("PLATFORM_FEE", "Platform fee", source="FEES"),

@@ -19,7 +19,7 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.text import quote
-from services.transactions.commands.exceptions import report, report_apart
+from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import ACKNOWLEDGED, AchFile, EntryStatus, FileStatus
 from services.transactions.domain.exceptions import About, ExceptionKind
@@ -34,6 +34,7 @@ from services.transactions.providers.ach_file.acknowledgements import (
 )
 from services.transactions.providers.ach_file.folders import name_file
 from services.transactions.store import ach
+from services.transactions.store.exception_reports import report
 
 # What a bank says once more, or the contrary of what it said, of an older file is about none.
 HEARD_WITHIN = timedelta(days=30)
@@ -138,10 +139,10 @@ async def _record(tx: Tx, dependencies: Dependencies, org_id: str, file: AchFile
             else "had, for some of it came back or was asked to be changed"
         )
         cause = f"The bank says {status} of a file that was {known}."
-        await report(tx, ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS, about, cause, now)
+        report(tx, ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS, about, cause, now)
         return False
     await ach.FILES.save(tx, locked, replace(locked, status=status, rejected_because=said.rejected_because), now)
     if said.rejected_because is not None:
         cause = f"The bank says: {quote(said.rejected_because)}"
-        await report(tx, ExceptionKind.ACH_FILE_REJECTED, about, cause, now, entries=locked.entry_count)
+        report(tx, ExceptionKind.ACH_FILE_REJECTED, about, cause, now, entries=locked.entry_count)
     return True

@@ -9,7 +9,7 @@ from typing import Any
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
-from services.transactions.commands.bank_accounts import block_altered_account
+from services.transactions.commands.bank_accounts import block_altered_accounts
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.bank_accounts import BankAccount, check_usable
 from services.transactions.domain.decisions import check_window
@@ -29,13 +29,14 @@ async def end_hopeless(
     """
     ids = {row.bank_account_id for row in rows if row.bank_account_id}
     accounts = await bank_accounts.list_bank_accounts(tx, ids)
+    hidden = ids - accounts.keys()
+    used = {row.transaction_id: row.bank_account_id for row in rows if row.bank_account_id in hidden}
+    altered = await block_altered_accounts(tx, used, now)
     possible = []
     for row in rows:
         account = accounts.get(row.bank_account_id) if row.bank_account_id else None
-        if row.bank_account_id and account is None:
-            failure: Failure | None = await block_altered_account(tx, row.bank_account_id, row.transaction_id, now)
-        else:
-            failure = _find_obstacle(row, account, now, refusals.get(row.transaction_id))
+        refusal = refusals.get(row.transaction_id)
+        failure = altered.get(row.transaction_id) or _find_obstacle(row, account, now, refusal)
         if failure is None:
             possible.append(row)
             continue

@@ -21,7 +21,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.process.health import note_alarm
 from services.chassis.process.telemetry import log
 from services.transactions.commands.changed_accounts import replace_bank_account
-from services.transactions.commands.exceptions import report, report_apart
+from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import AchEntry, EntryStatus, FileStatus
 from services.transactions.domain.ach_changes import find_last_day, read_change
@@ -47,6 +47,7 @@ from services.transactions.providers.ach_file.nacha import (
     spell_trace,
 )
 from services.transactions.store import ach, provider_payments
+from services.transactions.store.exception_reports import report
 from services.transactions.vault import Vault
 
 # A file that somebody still writes is not read.
@@ -246,7 +247,7 @@ async def _record(
     about = _describe(entry, returned, name)
     if await _was_rejected(tx, entry):
         cause = f"The bank says {returned.code} of an entry of a file that it had rejected."
-        await report(tx, ExceptionKind.ACH_REJECTED_FILE_PAID, about, cause, now)
+        report(tx, ExceptionKind.ACH_REJECTED_FILE_PAID, about, cause, now)
         return None
     if returned.is_change:
         if entry.change_code == returned.code:
@@ -256,20 +257,20 @@ async def _record(
         if change is not None:
             done = await replace_bank_account(tx, vault, entry, change, now)
         cause = f"The bank says {returned.code}, to be done by {find_last_day(now.date())}. {done}"
-        await report(tx, ExceptionKind.ACH_CHANGE_ASKED_FOR, about, cause, now)
+        report(tx, ExceptionKind.ACH_CHANGE_ASKED_FOR, about, cause, now)
         return await ach.ENTRIES.save(tx, entry, replace(entry, change_code=returned.code), now)
     if entry.status is EntryStatus.WITHDRAWN:
         cause = f"The bank says {returned.code} of what was taken out of its file before that left."
-        await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
+        report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
         return None
     if entry.status is EntryStatus.RETURNED:  # the same file again, or a return of a return: for a person
         if entry.return_code == returned.code:
             return entry
         cause = f"The bank says {returned.code} of what had come back as {entry.return_code}."
-        await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
+        report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
         return None
     if cause := find_doubt(entry, returned.code):
-        await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, cause, now)
+        report(tx, ExceptionKind.RETURN_TO_REVIEW, about, cause, now)
     back = replace(
         entry, status=EntryStatus.RETURNED, return_code=returned.code, returned_on=min(file.created_on, now.date())
     )

@@ -25,7 +25,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.invariant import require_present
 from services.transactions.commands.attempts import ask_about_attempts
 from services.transactions.commands.bank_accounts import block_altered_account
-from services.transactions.commands.exceptions import describe_transaction, report, report_apart
+from services.transactions.commands.exceptions import describe_transaction, report_apart
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, report_not_ours
 from services.transactions.commands.verifications import read_debit_basis
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
@@ -40,6 +40,7 @@ from services.transactions.jobs.batches import CALLS_MAX, group_by_organization,
 from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, moves, provider_payments
 from services.transactions.store import transactions as store
+from services.transactions.store.exception_reports import report
 from services.transactions.vault import KeyMissing, SealedFor, VaultError
 
 # An order that the provider does not have so long after it may last have been sent never reached it.
@@ -322,7 +323,7 @@ async def _record_outcome(
         log.warning("outcome_unknown", transaction_id=row.transaction_id, tries=row.tries, cause=str(outcome))
         if isinstance(outcome, NotAsOrdered):
             about = describe_transaction(row, outcome.payment_id)
-            await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, str(outcome), now)
+            report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, str(outcome), now)
         await store.postpone_transaction(tx, row, least_ms=outcome.retry_after_seconds * 1000)
     else:
         try:
@@ -341,7 +342,7 @@ async def _record_decline(tx: Tx, row: Transaction, declined: Declined, now: dat
             await store.postpone_transaction(tx, row)
             return
     if isinstance(declined, OrderForgotten):
-        await report(tx, ExceptionKind.ORDER_GIVEN_UP, describe_transaction(row), declined.message, now)
+        report(tx, ExceptionKind.ORDER_GIVEN_UP, describe_transaction(row), declined.message, now)
     retryable = declined.retryable and row.is_inbound and row.attempts < ATTEMPTS_MAX
     presentments = row.presentments - row.is_inbound  # the bank never saw this one
     await moves.save_move(

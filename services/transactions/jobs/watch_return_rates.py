@@ -10,12 +10,11 @@ from prometheus_client import Gauge
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
-from services.transactions.commands.exceptions import report
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.exceptions import About
 from services.transactions.domain.return_rates import WINDOW, RateKind, ReturnRates
 from services.transactions.store import return_rates as store
-from services.transactions.store.reports import was_seen_since
+from services.transactions.store.exception_reports import report, was_seen_since
 
 RETURN_RATE_RATIO = Gauge(
     "realco_ach_return_rate_ratio", "Which part of the debits of 60 days came back, where most did.", ["kind"]
@@ -47,5 +46,5 @@ async def _count(dependencies: Dependencies, org_id: str) -> ReturnRates:
         for rate in rates.list_rates():
             told_as = rate.limit.told_as
             if rate.is_exceeded and not await was_seen_since(tx, told_as, About(), tally.newest[rate.kind]):
-                await report(tx, told_as, About(), rate.spell(), now)
+                report(tx, told_as, About(), rate.spell(), now)
     return rates

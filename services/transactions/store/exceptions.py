@@ -15,7 +15,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.heard_persons import acts_for_any
-from services.chassis.data.locks import lock_name
+from services.chassis.data.locks import lock_names
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import NotSealed, keep_readable, keep_sealed, seals_of
 from services.chassis.data.sql import Row
@@ -104,13 +104,13 @@ async def was_reported(tx: Tx, kind: ExceptionKind, file_name: str, *, since: da
     return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(payment_exceptions), *which))))
 
 
-async def lock_subject(tx: Tx, kind: ExceptionKind, subject: str) -> None:
-    """Lets those who find the same thing go one by one. Taken after the locks of what it is about."""
-    await lock_name(tx, "payment_exceptions", kind, subject)
+async def lock_subjects(tx: Tx, subjects: Collection[tuple[ExceptionKind, str]]) -> None:
+    """Lets those who find the same things go one by one. Taken after the locks of what they are about."""
+    await lock_names(tx, "payment_exceptions", [f"{kind}|{subject}" for kind, subject in subjects])
 
 
 async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[PaymentException | None, str]:
-    """What was found before, and its id, or the one that it has once it is found; the caller has `lock_subject`.
+    """What was found before, and its id, or the one that it has once it is found; the caller has `lock_subjects`.
 
     Nobody foretells these ids, so however many rows somebody writes by SQL, none is in the way. What was altered is in
     the log, and stepped over: whoever hides an exception has it opened anew beside it, and keeps no fact from being

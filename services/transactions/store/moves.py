@@ -133,7 +133,7 @@ async def insert_transactions(
     await _write(tx, _build_insert, _GIVEN_OF_NEW, written, line_note=None, line_actor=actor)
     created = [build_from_columns(row) for row in born]
     await _tell(tx, [(None, row) for row in created], actor=actor, now=now)
-    await follow_payouts(tx, [(None, row) for row in created], actor=actor, now=now)
+    follow_payouts(tx, [(None, row) for row in created], actor=actor, now=now)
     return created
 
 
@@ -173,7 +173,7 @@ async def save_steps(tx: Tx, rows: Sequence[Transaction], *steps: Step, actor: s
             told += zip(before, moved, strict=True)
     if told:
         await _tell(tx, told, actor=actor, now=now)
-        await follow_payouts(tx, told, actor=actor, now=now)
+        follow_payouts(tx, told, actor=actor, now=now)
     return moved
 
 

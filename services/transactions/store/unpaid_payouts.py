@@ -1,75 +1,57 @@
 """Calls a person where money that is to be paid stands still, with the move by which it does.
 
 What becomes of it then is told, too. Every move comes by here (moves.py): no way in which a payout ends is forgotten.
+What was refused before it was a transaction comes from commands/payouts.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
 
-import sqlalchemy as sa
-
-from services.chassis.data.reach import is_mine
 from services.chassis.data.transaction import Tx
 from services.transactions.domain import unpaid_payouts as rules
-from services.transactions.domain.exceptions import About, ExceptionKind, ExceptionStatus, spell_subject
-from services.transactions.domain.states import Status
+from services.transactions.domain.actor import ACTOR
+from services.transactions.domain.exceptions import About
 from services.transactions.domain.transaction import Transaction
-from services.transactions.store.reports import save_cause, save_found
-from services.transactions.tables.exceptions import payment_exceptions
-
-_KIND = ExceptionKind.PAYOUT_NOT_PAID
-_c = payment_exceptions.c
+from services.transactions.domain.types import TYPES, TransactionType
+from services.transactions.store.exception_reports import note_news, report_as
 
 
-class _News(NamedTuple):
-    """Of a debt for which a person was called.
-
-    Args:
-        found_until: Says nothing of what was found later.
-    """
-
-    about: About
-    cause: str
-    found_until: datetime | None = None
-
-    @property
-    def subject(self) -> str:
-        return spell_subject(_KIND, self.about)
-
-
-async def follow_payouts(
+def follow_payouts(
     tx: Tx, moved: Sequence[tuple[Transaction | None, Transaction]], *, actor: str, now: datetime
 ) -> None:
     """Of transactions that have moved, each with what it was before."""
-    unpaid, news = list[_News](), list[_News]()
     for before, row in moved:
-        if rules.stands_still(None if before is None else before.status, row):
-            unpaid.append(_News(rules.describe_owed(row), rules.spell_unpaid(row)))
-        elif (said := _find_news(before, row, now)) is not None:
-            news.append(said)
-    for each in sorted(unpaid, key=lambda each: each.subject):
-        await save_found(tx, _KIND, each.about, each.cause, now, actor=actor)
-    is_open = await _list_open(tx, {each.subject for each in news}) if news else frozenset[str]()
-    for each in sorted((each for each in news if each.subject in is_open), key=lambda each: each.subject):
-        await save_cause(tx, _KIND, each.about, each.cause, now, actor=actor, found_until=each.found_until)
+        previous = None if before is None else before.status
+        if rules.stands_still(previous, row):
+            about = rules.describe_owed(row)
+            _report(tx, TYPES[row.type], about, rules.spell_unpaid(row), now, was_ordered=True, actor=actor)
+        elif rules.is_ordered_for_a_debt(previous, row):
+            news = partial(rules.note_ordered, row=row, now=now)
+            note_news(tx, rules.KIND, rules.describe_owed(row), news, now, actor=actor)
+        elif rules.is_replacement_given_up(row):
+            news = partial(rules.note_given_up, row=row)
+            note_news(tx, rules.KIND, rules.describe_owed(row), news, now, actor=actor)
+        elif rules.is_paid_for_a_debt(row):
+            note_news(tx, rules.KIND, rules.describe_owed(row), partial(rules.note_arrived, row=row), now, actor=actor)
+        elif rules.is_taken_back_for_good(row):
+            news = partial(rules.note_taken_back, row=row)
+            note_news(tx, rules.KIND, rules.describe_refund_of(row), news, now, actor=actor)
 
 
-def _find_news(before: Transaction | None, row: Transaction, now: datetime) -> _News | None:
-    if row.is_inbound:
-        if row.status is Status.RETURNED and row.investment_id is not None:
-            return _News(rules.describe_refund_of(row), rules.spell_came_back(row))
-    elif before is None:
-        return _News(rules.describe_owed(row), rules.spell_ordered_anew(row, now))
-    elif row.status is Status.SETTLED:
-        # Of a refund to several cards an earlier part may come back while a later one is on its way.
-        return _News(rules.describe_owed(row), rules.spell_arrived(row), row.created_at)
-    return None
+def report_refused(tx: Tx, kind: TransactionType, about: About, why: str, now: datetime) -> None:
+    """What never becomes a transaction is owed all the same, and nothing pays it by itself.
+
+    Args:
+        about: What it was to pay.
+    """
+    _report(tx, kind, about, why, now, was_ordered=False, actor=ACTOR)
 
 
-async def _list_open(tx: Tx, subjects: Collection[str]) -> frozenset[str]:
-    """For which of these somebody was called. Whoever hides one by SQL has it say less, and no more."""
-    which = (_c.kind == _KIND, _c.status == ExceptionStatus.OPEN, _c.subject.in_(subjects))
-    return frozenset(await tx.scalars(sa.select(_c.subject).where(is_mine(payment_exceptions), *which)))
+def _report(
+    tx: Tx, kind: TransactionType, about: About, why: str, now: datetime, *, was_ordered: bool, actor: str
+) -> None:
+    finding = partial(rules.find_unpaid, kind=kind, about=about, why=why, was_ordered=was_ordered, now=now)
+    report_as(tx, rules.KIND, about, rules.spell_owed(kind, about, why, None), finding, now, actor=actor)
