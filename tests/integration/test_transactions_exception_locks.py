@@ -116,3 +116,35 @@ async def test_what_a_transaction_finds_of_one_thing_is_written_in_the_order_in_
     await at_once(service, [["once"]], find)
     [found] = await list_exceptions(service)
     assert (found.cause, found.status, found.occurrence_count) == ("One of them came back.", E.OPEN, 1)
+
+
+async def test_however_many_are_found_with_one_fact_they_are_written_by_as_many_statements(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    send = Tx._send
+
+    async def count(self: Tx, compiled: Any, text: str, arguments: Sequence[Any]) -> Any:
+        sent.append(text)
+        return await send(self, compiled, text, arguments)
+
+    monkeypatch.setattr(Tx, "_send", count)
+    counts = []
+    for many in (2, 200):
+        sent.clear()
+        with acting_as(service_principal("transactions", ORG)):
+            async with service.database.begin() as tx:
+                for number in range(many):
+                    about = About(transaction_id=f"{many} {number}")
+                    report(tx, ExceptionKind.PAID_TWICE, about, "Two payments.", service.clock.now())
+        counts.append(len(sent))
+    assert counts[0] == counts[1]
+    assert len(await list_exceptions(service, page_size=1000)) == 202
+
+
+async def test_what_is_found_twice_with_one_fact_was_found_twice(service: TransactionsHarness) -> None:
+    with acting_as(service_principal("transactions", ORG)):
+        async with service.database.begin() as tx:
+            for name in ("one", "two", "one"):
+                report(tx, ExceptionKind.PAID_TWICE, About(transaction_id=name), name, service.clock.now())
+    assert {each.cause: each.occurrence_count for each in await list_exceptions(service)} == {"one": 2, "two": 1}

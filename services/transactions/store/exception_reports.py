@@ -7,7 +7,8 @@ is locked in one sorted run before the commit: no two transactions wait for each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime
 from functools import partial
@@ -62,6 +63,23 @@ class _Noted(NamedTuple):
     actor: str
     principal: Principal
     traceparent: str
+
+    @property
+    def key(self) -> tuple[ExceptionKind, str]:
+        return self.kind, self.subject
+
+    def decide(self, before: PaymentException | None, exception_id: str) -> PaymentException | None:
+        """The exception after it; None where it says nothing."""
+        if self.finding is not None:
+            return self.finding(before, exception_id)
+        return self.news(before) if self.news is not None and before is not None and before.is_open else None
+
+    @contextmanager
+    def act(self) -> Iterator[None]:
+        if self.traceparent != current_traceparent():
+            continue_trace(self.traceparent)
+        with acting_as(self.principal):
+            yield
 
 
 def report(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: datetime, **more: object) -> None:
@@ -119,29 +137,29 @@ async def _write_noted(tx: Tx) -> None:
     """Locks the exceptions that were noted, in one order, and does what was noted in the order in which it was."""
     noted: list[_Noted] = tx.info.pop(_NOTED)
     with acting_as(noted[0].principal):  # all are of one organization, as the transaction is
-        found = {(each.kind, each.subject) for each in noted if each.finding is not None}
-        found |= await _list_open(tx, {(each.kind, each.subject) for each in noted} - found)
+        found = {each.key for each in noted if each.finding is not None}
+        found |= await _list_open(tx, {each.key for each in noted} - found)
         await store.lock_subjects(tx, found)
-    for each in noted:
-        if (each.kind, each.subject) in found:
-            if each.traceparent != current_traceparent():
-                continue_trace(each.traceparent)
-            with acting_as(each.principal):
-                await _write(tx, each)
-
-
-async def _write(tx: Tx, noted: _Noted) -> None:
-    before, exception_id = await store.lock_reported(tx, noted.kind, noted.subject)
-    if noted.finding is not None:
-        after = noted.finding(before, exception_id)
-        if before is None:
-            await store.insert_exception(tx, after, noted.actor)
-        else:
-            await store.save_exception(tx, before, after, noted.now, note=after.cause, actor=noted.actor)
-    elif noted.news is not None and before is not None and before.is_open:
-        after = noted.news(before)
-        if after != before:
-            await store.save_exception(tx, before, after, noted.now, actor=noted.actor)
+        standing = await store.lock_each_reported(tx, found)
+        opened: list[store.Opened] = []
+        for each in noted:
+            if each.key not in standing:
+                continue
+            before, exception_id = standing[each.key]
+            after = each.decide(before, exception_id)
+            if after is None or after == before:
+                continue
+            if before is None:
+                opened.append(store.Opened(after, each.actor, each.act))
+            else:
+                # What is changed now may have been opened by this transaction.
+                await store.insert_exceptions(tx, opened)
+                opened = []
+                with each.act():
+                    note = after.cause if each.finding is not None else ""
+                    after = await store.save_exception(tx, before, after, each.now, note=note, actor=each.actor)
+            standing[each.key] = after, exception_id
+        await store.insert_exceptions(tx, opened)
 
 
 async def _list_open(tx: Tx, subjects: Collection[tuple[ExceptionKind, str]]) -> frozenset[tuple[ExceptionKind, str]]:

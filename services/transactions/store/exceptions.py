@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from functools import partial
 from itertools import count
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from realco.transactions.v1 import events_pb2 as events
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
-from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.heard_persons import acts_for_any
 from services.chassis.data.locks import lock_names
 from services.chassis.data.reach import is_mine
+from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import NotSealed, keep_readable, keep_sealed, seals_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
@@ -43,6 +45,8 @@ _c = payment_exceptions.c
 # So many are read where money is about to leave: more than an organization ever has.
 _GRAVE_MAX = 5_000
 _GRAVE = sorted(kind.value for kind, each in KINDS.items() if each.severity is not Severity.LOW and each.doubts_money)
+# Of lists in a column PostgreSQL makes no rows, so each row is sent by itself, all at once.
+_INSERT = sa.insert(payment_exceptions)
 _EVENTS = {
     ExceptionStatus.OPEN: events.PaymentExceptionOpened,
     ExceptionStatus.RESOLVED: events.PaymentExceptionResolved,
@@ -110,21 +114,43 @@ async def lock_subjects(tx: Tx, subjects: Collection[tuple[ExceptionKind, str]])
 
 
 async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[PaymentException | None, str]:
-    """What was found before, and its id, or the one that it has once it is found; the caller has `lock_subjects`.
+    """As `lock_each_reported`, of one."""
+    return (await lock_each_reported(tx, [(kind, subject)]))[kind, subject]
+
+
+async def lock_each_reported(
+    tx: Tx, subjects: Collection[tuple[ExceptionKind, str]]
+) -> dict[tuple[ExceptionKind, str], tuple[PaymentException | None, str]]:
+    """Of each what was found before, and its id, or the one that it has once it is found; the caller has
+    `lock_subjects`.
 
     Nobody foretells these ids, so however many rows somebody writes by SQL, none is in the way. What was altered is in
     the log, and stepped over: whoever hides an exception has it opened anew beside it, and keeps no fact from being
     recorded.
     """
     seals, org_id = seals_of(tx), current_principal().org_id
+    found: dict[tuple[ExceptionKind, str], tuple[PaymentException | None, str]] = {}
     for number in count():
-        codes = seals.list_codes(payment_exceptions.name, org_id, kind.value, subject, number)
-        ids = [coded_id("exc", code) for code in codes]
-        rows = (await tx.execute(EXCEPTIONS.locking.where(_c.payment_exception_id.in_(ids)))).all()
-        ours = keep_readable(rows, partial(EXCEPTIONS.read_sealed, tx))
-        if ours or not rows:
-            found = ours[0] if ours else None
-            return found, ids[0] if found is None else found.payment_exception_id
+        ids = {
+            (kind, subject): [
+                coded_id("exc", code)
+                for code in seals.list_codes(payment_exceptions.name, org_id, kind.value, subject, number)
+            ]
+            for kind, subject in subjects
+            if (kind, subject) not in found
+        }
+        if not ids:
+            return found
+        wanted = sorted(each for of_one in ids.values() for each in of_one)
+        rows = (await tx.execute(EXCEPTIONS.locking.where(_c.payment_exception_id.in_(wanted)))).all()
+        there = {row.payment_exception_id for row in rows}
+        ours = {each.payment_exception_id: each for each in keep_readable(rows, partial(EXCEPTIONS.read_sealed, tx))}
+        for key, of_one in ids.items():
+            known = next((ours[each] for each in of_one if each in ours), None)
+            if known is not None:
+                found[key] = known, known.payment_exception_id
+            elif not there.intersection(of_one):
+                found[key] = None, of_one[0]
     raise AssertionError("there is always a next number")
 
 
@@ -168,10 +194,29 @@ async def _list_grave(tx: Tx, which: sa.ColumnElement[bool]) -> Exceptions:
     return Exceptions([_read_exception(row) for row in ours], len(rows) <= _GRAVE_MAX, has_altered)
 
 
-async def insert_exception(tx: Tx, found: PaymentException, actor: str) -> None:
-    """Opens one, and tells it."""
-    await EXCEPTIONS.insert(tx, found)
-    await _record(tx, None, found, found.cause, actor)
+class Opened(NamedTuple):
+    """One that is opened.
+
+    Args:
+        acting: Inside it, what tells it is queued: in whose name it was found.
+    """
+
+    found: PaymentException
+    actor: str
+    acting: Callable[[], AbstractContextManager[object]]
+
+
+async def insert_exceptions(tx: Tx, opened: Sequence[Opened]) -> None:
+    """Opens each, and tells it: in so many round trips however many there are."""
+    org_id = current_principal().org_id
+    columns = [EXCEPTIONS.columns(each.found) for each in opened]
+    rows = [{"org_id": org_id, **seal_columns(tx, payment_exceptions, each)} for each in columns]
+    await tx.execute(_INSERT, rows)
+    lines = [_build_line(None, each.found, each.found.cause, each.actor) for each in opened]
+    await insert_many(tx, payment_exception_history, lines)
+    for each in opened:
+        with each.acting():
+            await _tell(tx, each.found, each.actor)
 
 
 async def save_exception(
@@ -192,18 +237,23 @@ async def save_exception(
     return saved
 
 
-async def _record(tx: Tx, before: PaymentException | None, after: PaymentException, note: str, actor: str) -> None:
-    principal = current_principal()
-    line = {
-        "org_id": principal.org_id,
+async def _record(tx: Tx, before: PaymentException, after: PaymentException, note: str, actor: str) -> None:
+    await insert_many(tx, payment_exception_history, [_build_line(before, after, note, actor)])
+    await _tell(tx, after, actor)
+
+
+def _build_line(before: PaymentException | None, after: PaymentException, note: str, actor: str) -> dict[str, Any]:
+    return {
         "payment_exception_id": after.payment_exception_id,
         "version": after.version,
         "from_status": None if before is None else before.status.value,
         "to_status": after.status.value,
         "note": note,
-        "actor": actor or principal.person,
+        "actor": actor or current_principal().person,
         "occurred_at": after.updated_at,
     }
-    await tx.execute(sa.insert(payment_exception_history), line)
+
+
+async def _tell(tx: Tx, after: PaymentException, actor: str) -> None:
     event = _EVENTS[after.status](payment_exception=messages.to_payment_exception(after))
     await outbox.enqueue_all(tx, [event], now=after.updated_at, actor=actor)
