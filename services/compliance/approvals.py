@@ -28,7 +28,7 @@ from services.compliance.commands.checks import CHECK_APPROVALS
 from services.compliance.dependencies import Dependencies
 from services.compliance.domain.checks import CheckStatus
 from services.compliance.domain.names import explain_look_alikes
-from services.compliance.domain.parties import Party, PartyPerson
+from services.compliance.domain.parties import Party, PartyPerson, name_acting
 from services.compliance.domain.refusals import ApiKeyNotFound, ComplianceCheckNotFound, TransactionLimitNotFound
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
@@ -93,7 +93,7 @@ class _Details:
             beneficiary_party_ids=frozenset({request.party_id}),
             changes=tuple(changes),
             is_done=not changes,
-            matter=("person of a party", request.party_id, person_id),
+            matter=name_acting(request.party_id, person_id),
             explanations=(_explain_party(party), *explain_look_alikes(party, alike), *map(_explain_person, persons)),
         )
 

@@ -35,7 +35,8 @@ async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
             await tx.execute(sa.text(undecided))
     names = (
         "org_id, version, kind, summary, status, resource_id, amount_minor, currency, content, content_hash,"
-        " matter_hash, makers, beneficiary_party_ids, created_by, created_role, created_at, expires_at, updated_at,"
+        " effect_hash, anew_hash, matter_hash, makers, beneficiary_party_ids, created_by, created_role, created_at,"
+        " expires_at, updated_at,"
         " approvers_needed, approver_ids, approved_at, approver_signed_in_at, seal"
     )
     by_x = "decided_by = 'x', decided_at = now(), approver_ids = '{x}', approved_at = ARRAY[now()]"

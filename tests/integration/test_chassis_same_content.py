@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
 
 from services.chassis.calls.auth import acting_as
+from services.chassis.data.seals import NotSealed
 from services.chassis.data.tables import outbox
 from services.chassis.values.approval import SUBJECT
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
@@ -182,6 +183,24 @@ async def test_whoever_approves_one_and_then_asks_for_the_same_has_approved_noth
     assert (after.status, [each.approved_by for each in after.approvers]) == (S.PENDING, [OTHER_MAKER.person])
     assert said_of(after) == [(SUBJECT, f"The yes of {CHECKER.person} counts no longer: had a part in making it.")]
     assert (await desk.get(same)).status == S.PENDING, "one yes of two ends nothing"
+
+
+async def test_what_else_was_asked_for_is_compared_listed_and_ended_without_its_content_which_may_be_long(desk, urls):
+    """Else each read of an approval would cost as much as all that others have wait. A content that is read is compared
+    with its hash, so one that was altered shows who reads it."""
+    first, same = await desk.ask(), await desk.ask(OTHER_MAKER)
+    alike, rejected = [await desk.ask(OTHER_MAKER, key=f"key-{etag}", etag=etag) for etag in ("seen", "read")]
+    await reject(desk, rejected, "No.")
+    others = {each.approval_id: each for each in (same, alike, rejected)}
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("UPDATE approvals SET content = 'x' WHERE approval_id = ANY ($1)", [*others])
+    assert [each.rule for each in (await desk.get(first)).explanations] == ["SAME_EFFECT", "REJECTED_BEFORE"]
+    assert {*await desk.list()} == {first.approval_id, *others}
+    assert (await desk.grant(first)).status == S.EXECUTED
+    assert {*await desk.list(status=["CANCELLED"])} == {same.approval_id}
+    for each in others.values():
+        with pytest.raises(NotSealed):
+            await desk.get(each)
 
 
 def read_of(approval: S) -> dict[str, str]:

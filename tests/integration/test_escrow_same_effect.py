@@ -62,6 +62,18 @@ async def test_what_one_person_has_wait_does_not_hide_what_was_approved_before(e
     assert (again.explanations[0].rule, again.explanations[0].operands[0].value) == ("SAME_EFFECT", first.approval_id)
 
 
+async def test_what_was_approved_is_told_before_all_that_one_person_has_wait_and_does_the_same(escrow: Escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 20000), ("distributable", -20000))
+    first = await ask(escrow, alone(account, new_entry(*FEE)))
+    await escrow.grant(first)
+    for number in range(OPEN_MAX):
+        await ask(escrow, in_a_batch(account, new_entry(*FEE, description=f"Number {number}.")))
+    told = (await ask(escrow, alone(account, DISGUISES["another word"]))).explanations
+    assert [each.rule for each in told[:20]] == ["SAME_EFFECT"] * 20
+    assert told[0].operands[0].value == first.approval_id
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -11,7 +11,7 @@ from realco.type.v1 import approval_pb2 as pb
 
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.values.approval import VALIDITY, Approval, Status
+from services.chassis.values.approval import VALIDITY, Approval, Status, hash_content
 from services.chassis.values.money import Money
 from services.chassis.values.session import NO_SESSION
 
@@ -62,8 +62,11 @@ WAITING = Approval(
     resource_id="off_1",
     scope_id=None,
     amount=Money(500, "USD"),
-    content="{}",
-    content_hash="0" * 64,
+    text="{}",
+    content_hash=hash_content("{}"),
+    effect_hash="2" * 64,
+    anew_hash="3" * 64,
+    asked_etag=None,
     matter_hash="1" * 64,
     makers=frozenset({"ann"}),
     beneficiary_party_ids=frozenset({"pty_payee"}),

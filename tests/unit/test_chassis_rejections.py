@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.values.approval import Approval, Approver, Status, hash_content
+from services.chassis.values.approval import Approval, Approver, Status
+from services.chassis.values.content import build_resource_content
 from services.chassis.values.money import Money
 from services.chassis.values.rejections import explain_rejections
 from tests.support.approvals import NOW, WAITING
@@ -20,7 +20,7 @@ from tests.support.approvals import NOW, WAITING
 def build(number: int, minor: int = 500, note: str = "rent", reason: str = "It is large.") -> Approval:
     """A payment that waits, each one as a transaction of its own."""
     transaction = {"transactionId": f"txn_{number}", "partyId": "pty_1", "amountMinor": str(minor), "description": note}
-    content = json.dumps(
+    text = json.dumps(
         {
             "kind": "APPROVE_TRANSACTION",
             "resource": {"transaction": transaction, "approvalReason": reason},
@@ -28,6 +28,7 @@ def build(number: int, minor: int = 500, note: str = "rent", reason: str = "It i
             "preconditions": [],
         }
     )
+    content = build_resource_content("APPROVE_TRANSACTION", f"txn_{number}", text)
     return replace(
         WAITING,
         approval_id=f"apr_{number}",
@@ -35,8 +36,10 @@ def build(number: int, minor: int = 500, note: str = "rent", reason: str = "It i
         summary=f"Pay {minor}",
         resource_id=f"txn_{number}",
         amount=Money(minor, "USD"),
-        content=content,
-        content_hash=hash_content(content),
+        text=text,
+        content_hash=content.content_hash,
+        effect_hash=content.effect_hash,
+        anew_hash=content.anew_hash,
     )
 
 
@@ -52,10 +55,7 @@ def approve(approval: Approval, at: datetime) -> Approval:
 def tell(
     waiting: Approval, rejected: list[Approval], living: list[Approval] | None = None, after: timedelta = timedelta(1)
 ) -> list[str]:
-    def find_effect(_: Approval) -> Any:
-        return None
-
-    told = explain_rejections(waiting, rejected, living or [], find_effect, NOW + after)
+    told = explain_rejections(waiting, rejected, living or [], NOW + after)
     assert {each.rule for each in told} <= {"REJECTED_BEFORE"}
     return [each.statement for each in told]
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from services.chassis.data.seals import (
     Seals,
     bind_seals,
     check_row,
+    is_row_sealed,
     keep_sealed,
     list_sealed_tables,
     seal_of,
@@ -76,7 +78,7 @@ FORMS = {
     "ach_return_rates": ["d012cf1348949630"],
     "allocations": ["e7c08e40a09dfce9"],
     "api_keys": ["cfd2042970e19ce4"],
-    "approvals": ["9aad1996f0d3ecb1"],
+    "approvals": ["d988d3c510123de7"],
     "bank_account_verifications": ["a514932135f950b2"],
     "bank_accounts": ["11eb640c2b3632c4"],
     "compliance_checks": ["a9eaefe58a76d4e3"],
@@ -183,6 +185,23 @@ def test_a_value_is_sealed_as_what_comes_back_of_it(written: Any, read: Any) -> 
     tx, table, row = seal_one(written)
     row.value = read
     assert check_row(tx, table, row) is row
+
+
+@pytest.mark.parametrize(("read", "is_ours"), [
+    ({}, True),  # it was read without the text
+    ({"text": "as it was"}, True),
+    ({"text": "altered"}, False),
+    ({"text": None}, False),
+])  # fmt: skip
+def test_a_long_text_is_sealed_by_its_digest_so_that_a_row_can_be_read_without_it(
+    read: dict[str, Any], *, is_ours: bool
+) -> None:
+    tx: Any = SimpleNamespace(info={})
+    bind_seals(tx, SEALS)
+    info = sealed("id", "text_hash", digests={"text": "text_hash"})
+    table = sa.Table("rows", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True), info=info)
+    row = {"id": "a", "text_hash": sha256(b"as it was").hexdigest()}
+    assert is_row_sealed(tx, table, SimpleNamespace(**row, **read, seal=seal_of(tx, table, row))) is is_ours
 
 
 @pytest.mark.parametrize("forged", [{"a": 10**30}, "\ud800", json.loads("[" * 300 + "]" * 300)])

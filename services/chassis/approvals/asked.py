@@ -9,12 +9,12 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.chassis.approvals.messages import list_bound, read_content
+from services.chassis.approvals.messages import read_content
 from services.chassis.approvals.requests import RequestKind, maker_of, name_kind_of
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import Approval, ApprovalDetails, hash_content
-from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.explanation import explain_outdated
 from services.chassis.values.refusals import ContentOutdated
@@ -44,21 +44,23 @@ class AskedRequests:
 
         Raises DomainError: why that cannot be said.
         """
-        details = await self.kinds[approval.kind].describe(self.read(approval), now)
-        differing = self._list_differing(approval, details)
+        request = self.read(approval)
+        details = await self.kinds[approval.kind].describe(request, now)
+        differing = self._list_differing(approval, request, details)
         outdated = (explain_outdated(differing),) if differing else ()
         return replace(details, explanations=(*outdated, *details.explanations))
 
-    def _list_differing(self, approval: Approval, details: ApprovalDetails) -> list[str]:
+    def _list_differing(self, approval: Approval, request: Message, details: ApprovalDetails) -> list[str]:
         """In what it would do something else now than when it was asked for."""
         as_asked = replace(details, beneficiary_party_ids=approval.beneficiary_party_ids)
-        content = self.kinds[approval.kind].write_content(self.read(approval), as_asked)
+        content = self.kinds[approval.kind].write_content(request, as_asked)
         return list_differing(approval.content, content) if hash_content(content) != approval.content_hash else []
 
     async def compare(self, approval: Approval, now: datetime) -> ApprovalDetails:
         """What it would do now. Raises ContentOutdated, or why that cannot be said."""
-        details = await self.kinds[approval.kind].describe(self.read(approval), now)
-        if differing := self._list_differing(approval, details):
+        request = self.read(approval)
+        details = await self.kinds[approval.kind].describe(request, now)
+        if differing := self._list_differing(approval, request, details):
             raise ContentOutdated(explain_outdated(differing).statement)
         return details
 
@@ -81,12 +83,3 @@ class AskedRequests:
         """Whether it could be done now. Raises DomainError as the deed would."""
         with acting_as(maker_of(approval)):
             await self.kinds[approval.kind].rehearse(self.read(approval))
-
-    def find_effect(self, approval: Approval) -> Any:
-        """What a request does and changes; None of what is none, or was asked for by a newer release."""
-        if (kind := self.kinds.get(approval.kind)) is None:
-            return None
-        try:
-            return kind.find_effect(self.read(approval)), list_bound(approval.content)
-        except Unavailable:
-            return None

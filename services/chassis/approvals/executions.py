@@ -56,7 +56,8 @@ class Executions:
                 answer = build_answer(kind.answer_type, await kind.execute(request))
                 # A batch, or a person of a party, has no id of its own: then it is that of what it is about.
                 result_id, result = find_result_id(answer) or approved.resource_id, to_result(answer)
-                done = replace(approved, status=Status.EXECUTED, result_id=result_id, result=result)
+                done = replace(approved, status=Status.EXECUTED, result_id=result_id)
+                done = replace(done, result=result, result_hash=hash_content(result))
             except DomainError as refusal:
                 if _may_pass(refusal):
                     raise

@@ -67,11 +67,24 @@ def to_content(
             "orgId": org_id,
             name: body,
             "amount": None if details.amount is None else _spell(to_money(details.amount)),
-            "changes": [_spell(_to_change(change)) for change in details.changes],
-            "preconditions": [_spell(_to_precondition(each)) for each in details.preconditions],
+            "changes": _spell_changes(details),
+            "preconditions": _spell_preconditions(details),
             "beneficiaryPartyIds": sorted(details.beneficiary_party_ids),
         }
     )
+
+
+def spell_bound(details: ApprovalDetails) -> list[dict[str, Any]]:
+    """The changes and preconditions that a content is bound to, in JSON."""
+    return [*_spell_changes(details), *_spell_preconditions(details)]
+
+
+def _spell_changes(details: ApprovalDetails) -> list[dict[str, Any]]:
+    return [_spell(_to_change(change)) for change in details.changes]
+
+
+def _spell_preconditions(details: ApprovalDetails) -> list[dict[str, Any]]:
+    return [_spell(_to_precondition(each)) for each in details.preconditions]
 
 
 def has_change(content: str, change: Change) -> bool:
@@ -82,12 +95,6 @@ def has_change(content: str, change: Change) -> bool:
 def has_precondition(content: str, precondition: Precondition) -> bool:
     """Whether a content was bound to it."""
     return _spell(_to_precondition(precondition)) in json.loads(content)["preconditions"]
-
-
-def list_bound(content: str) -> list[dict[str, Any]]:
-    """The changes and preconditions that a content was bound to, in JSON."""
-    read = json.loads(content)
-    return [*read["changes"], *read["preconditions"]]
 
 
 def to_result(answer: Message) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from services.chassis.data.leases import build_taking, postpone, take_sealed
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Reader, Source, fetch_row, fetch_rows
-from services.chassis.data.seals import check_row, keep_sealed, seal_of
+from services.chassis.data.seals import check_row, keep_sealed, list_digested, seal_of
 from services.chassis.data.tables import approvals
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import with_version
@@ -31,6 +31,9 @@ _c = approvals.c
 _LATE = timedelta(days=7)
 
 
+# All but the texts, which may be long: what is listed, compared or ended is read without them.
+WITHOUT_TEXTS = [column for column in approvals.columns if column.name not in list_digested(approvals)]
+
 # Whatever there is of a new one; a lease begins with its defaults.
 _GIVEN_OF_NEW = [column for column in approvals.columns if column.name not in ("due_at", "epoch", "tries")]
 # Built once: to build a statement costs more than to run it.
@@ -41,7 +44,10 @@ _INSERT = sa.insert(approvals).values(
 
 async def insert_approvals(tx: Tx, new: Sequence[Approval]) -> None:
     rows = [_build_row(approval) for approval in new]
-    sealed = [row | {"seal": seal_of(tx, approvals, row)} for row in rows]
+    sealed = [
+        row | {"content": approval.content, "result": approval.result, "seal": seal_of(tx, approvals, row)}
+        for row, approval in zip(rows, new, strict=True)
+    ]
     await tx.execute(_INSERT, [{f"new_{name}": value for name, value in row.items()} for row in sealed])
 
 
@@ -55,8 +61,10 @@ def _build_row(approval: Approval) -> dict[str, Any]:
         "scope_id": approval.scope_id,
         "amount_minor": approval.amount.amount_minor if approval.amount else None,
         "currency": approval.amount.currency if approval.amount else None,
-        "content": approval.content,
         "content_hash": approval.content_hash,
+        "effect_hash": approval.effect_hash,
+        "anew_hash": approval.anew_hash,
+        "asked_etag": approval.asked_etag,
         "matter_hash": approval.matter_hash,
         "makers": sorted(approval.makers),
         "beneficiary_party_ids": sorted(approval.beneficiary_party_ids),
@@ -75,7 +83,12 @@ async def save_approval(tx: Tx, approval: Approval, *, due_at: Any = None) -> No
     Args:
         due_at: When a job goes on with it, by the database's clock; None: there is nothing more to do.
     """
-    changed = {**_changing(approval), "seal": seal_of(tx, approvals, _build_row(approval)), "epoch": approval.epoch}
+    changed = {
+        **_changing(approval),
+        "result": approval.result,
+        "seal": seal_of(tx, approvals, _build_row(approval)),
+        "epoch": approval.epoch,
+    }
     values = {f"new_{name}": value for name, value in changed.items()}
     this = {"of_org_id": approval.org_id, "of_approval_id": approval.approval_id}
     update = _UPDATE if due_at is None else _UPDATE.values(due_at=due_at)
@@ -84,14 +97,14 @@ async def save_approval(tx: Tx, approval: Approval, *, due_at: Any = None) -> No
 
 
 async def find_approval(tx: Tx, org_id: str, approval_id: str) -> Approval | None:
-    """Raises: NotSealed: somebody wrote it past this service."""
+    """With all that it says. Raises: NotSealed: somebody wrote it past this service."""
     query = sa.select(approvals).where(_c.org_id == org_id, _c.approval_id == approval_id)
     row = (await tx.execute(query)).one_or_none()
     return None if row is None else _read(tx, row)
 
 
 async def lock_approval(tx: Tx, found: Approval) -> Approval:
-    """One that was found, as it is now. Raises: NotSealed."""
+    """One that was found, as it is now, with all that it says. Raises: NotSealed."""
     await _lock_about(tx, found.kind, found.resource_id)
     query = sa.select(approvals).where(_c.org_id == found.org_id, _c.approval_id == found.approval_id)
     return _read(tx, (await tx.execute(query.with_for_update())).one())
@@ -103,7 +116,7 @@ async def _lock_about(tx: Tx, kind: str, resource_id: str) -> None:
 
 
 async def fetch_approval(reader: Reader, approval_id: str) -> tuple[Approval, int] | None:
-    """One of the caller's organization, and its aggregate's version. Raises: NotSealed."""
+    """One of the caller's organization, with all that it says, and its aggregate's version. Raises: NotSealed."""
     row = await fetch_row(reader, _BY_ID, approval_id=approval_id)
     return None if row is None else (_read(reader, row), row.aggregate_version)
 
@@ -126,7 +139,7 @@ async def lock_pending(tx: Tx, org_id: str, kind: str, resource_id: str, now: da
 
 
 async def lock_readable(tx: Tx, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
-    """As `lock_pending`, without what somebody wrote past this service."""
+    """As `lock_pending`, without what somebody wrote past this service, and without the texts."""
     await _lock_about(tx, kind, resource_id)
     about = {"kind": kind, "resource_id": resource_id, "late_since": now - _LATE}
     rows = await tx.execute(_LOCKING_OPEN, {"of_org_id": org_id, **about})
@@ -135,13 +148,13 @@ async def lock_readable(tx: Tx, org_id: str, kind: str, resource_id: str, now: d
 
 async def lock_same(tx: Tx, approval: Approval, now: datetime) -> list[Approval]:
     """What else was asked for about the resource with the same content, and waits; without what somebody wrote past
-    this service."""
+    this service, and without the texts."""
     await _lock_about(tx, approval.kind, approval.resource_id)
     whose, late_since = _c.org_id == approval.org_id, now - _LATE
     query = _selecting_open(whose, approval.kind, approval.resource_id, late_since).where(
         _c.content_hash == approval.content_hash, _c.approval_id != approval.approval_id
     )
-    found = keep_readable(tx, await tx.execute(query.with_for_update()))
+    found = keep_readable(tx, await tx.execute(query.with_only_columns(*WITHOUT_TEXTS).with_for_update()))
     return [each for each in found if each.status is Status.PENDING]
 
 
@@ -176,7 +189,9 @@ _ABOUT: tuple[Any, ...] = (
     sa.bindparam("late_since", type_=_c.expires_at.type),
 )
 _OPEN = Read(_selecting_open(is_mine(approvals), *_ABOUT))
-_LOCKING_OPEN = _selecting_open(_c.org_id == sa.bindparam("of_org_id"), *_ABOUT).with_for_update()
+_LOCKING_OPEN = (
+    _selecting_open(_c.org_id == sa.bindparam("of_org_id"), *_ABOUT).with_only_columns(*WITHOUT_TEXTS).with_for_update()
+)
 
 
 def _keep_pending(source: Source, rows: Iterable[Any]) -> list[Approval]:
@@ -211,13 +226,12 @@ async def list_asked(
 ) -> list[Approval]:
     """What a person asked for about a resource and nobody else ended: what waits, and what they took back since then.
 
-    Without what somebody wrote past this service: it keeps nobody from asking.
+    Without what somebody wrote past this service: it keeps nobody from asking; and without the texts.
     """
     taken_back = (_c.status == Status.CANCELLED, _c.decided_by == created_by, _c.updated_at > cancelled_since)
     undecided = (_c.created_by == created_by, sa.or_(_c.status == Status.PENDING, sa.and_(*taken_back)))
-    return keep_readable(
-        tx, await tx.execute(_selecting_about(_c.org_id == org_id, kind, resource_id).where(*undecided))
-    )
+    query = _selecting_about(_c.org_id == org_id, kind, resource_id).where(*undecided)
+    return keep_readable(tx, await tx.execute(query.with_only_columns(*WITHOUT_TEXTS)))
 
 
 async def find_decided_hash(tx: Tx, org_id: str, kind: str, resource_id: str) -> str | None:
@@ -225,7 +239,8 @@ async def find_decided_hash(tx: Tx, org_id: str, kind: str, resource_id: str) ->
 
     Raises: NotSealed.
     """
-    about = [_read(tx, row) for row in await tx.execute(_selecting_about(_c.org_id == org_id, kind, resource_id))]
+    query = _selecting_about(_c.org_id == org_id, kind, resource_id).with_only_columns(*WITHOUT_TEXTS)
+    about = [_read(tx, row) for row in await tx.execute(query)]
     decided = [each for each in about if each.status in (Status.APPROVED, Status.EXECUTED)]
     return max(decided, key=lambda each: (each.decided_at, each.approval_id)).content_hash if decided else None
 
@@ -287,8 +302,11 @@ def _to_approval(row: Any) -> Approval:
         resource_id=row.resource_id,
         scope_id=row.scope_id,
         amount=None if row.amount_minor is None else Money(row.amount_minor, row.currency),
-        content=row.content,
+        text=getattr(row, "content", None),
         content_hash=row.content_hash,
+        effect_hash=row.effect_hash,
+        anew_hash=row.anew_hash,
+        asked_etag=row.asked_etag,
         matter_hash=row.matter_hash,
         makers=frozenset(row.makers),
         beneficiary_party_ids=frozenset(row.beneficiary_party_ids),
@@ -304,7 +322,8 @@ def _to_approval(row: Any) -> Approval:
         decided_at=row.decided_at,
         note=row.note,
         result_id=row.result_id,
-        result=row.result,
+        result=getattr(row, "result", None),
+        result_hash=row.result_hash,
         failure=read_failure(row.failure),
         epoch=row.epoch,
         tries=row.tries,
@@ -329,7 +348,7 @@ def _changing(approval: Approval) -> dict[str, Any]:
         "decided_at": approval.decided_at,
         "note": approval.note,
         "result_id": approval.result_id,
-        "result": approval.result,
+        "result_hash": approval.result_hash,
         "failure": write_failure(approval.failure),
         "comments": [{**asdict(each), "created_at": each.created_at.isoformat()} for each in approval.comments],
     }
@@ -337,57 +356,14 @@ def _changing(approval: Approval) -> dict[str, Any]:
 
 _CHANGED = (
     *("version", "status", "updated_at", "signed_in_at", "api_key_id", "approvers_needed", "approver_ids"),
-    *("approved_at", "approver_signed_in_at", "decided_by", "decided_at", "note", "result_id", "result"),
+    *("approved_at", "approver_signed_in_at", "decided_by", "decided_at", "note", "result_id", "result_hash"),
     *("failure", "comments", "seal", "epoch"),
 )
-# What a decision changes. Nothing more is due, unless the statement says when.
+# What a decision changes. Nothing more is due, unless the statement says when. What was answered once stays: it may not
+# have been read.
 _UPDATE = (
     sa.update(approvals)
     .where(_c.org_id == sa.bindparam("of_org_id"), _c.approval_id == sa.bindparam("of_approval_id"))
     .values({name: sa.bindparam(f"new_{name}", type_=_c[name].type) for name in _CHANGED})
-    .values(due_at=None, tries=0)
+    .values(due_at=None, tries=0, result=sa.func.coalesce(sa.bindparam("new_result", type_=_c.result.type), _c.result))
 )
-
-
-def having(
-    *,
-    statuses: Collection[str],
-    kinds: Collection[str],
-    ids: Collection[str],
-    resource_ids: Collection[str],
-    mine: bool | None,
-    person: str,
-    decidable: bool | None,
-    decidable_kinds: Collection[str],
-    scope_ids: Collection[str],
-    created_by: Collection[str],
-    currencies: Collection[str],
-    amount_minor_from: int | None,
-    now: datetime,
-) -> list[sa.ColumnElement[bool]]:
-    """The conditions of a list."""
-    found: list[sa.ColumnElement[bool]] = []
-    if statuses:
-        found.append(_c.status.in_(statuses))
-    if kinds:
-        found.append(_c.kind.in_(kinds))
-    if ids:
-        found.append(_c.approval_id.in_(ids))
-    if resource_ids:
-        found.append(_c.resource_id.in_(resource_ids))
-    found += [
-        column.in_(wanted)
-        for column, wanted in ((_c.scope_id, scope_ids), (_c.created_by, created_by), (_c.currency, currencies))
-        if wanted
-    ]
-    is_mine = sa.literal(person) == sa.any_(_c.makers)
-    if mine is not None:
-        found.append(is_mine if mine else sa.not_(is_mine))
-    if decidable is not None:
-        is_open = sa.and_(_c.status == Status.PENDING, sa.or_(_c.expires_at.is_(None), _c.expires_at > now))
-        has_said_yes = sa.literal(person) == sa.any_(_c.approver_ids)
-        is_decidable = sa.and_(is_open, sa.not_(is_mine), sa.not_(has_said_yes), _c.kind.in_(decidable_kinds))
-        found.append(is_decidable if decidable else sa.not_(is_decidable))
-    if amount_minor_from is not None:
-        found.append(_c.amount_minor >= amount_minor_from)
-    return found

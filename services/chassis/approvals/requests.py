@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import approval_pb2
 
-from services.chassis.approvals.messages import to_content
+from services.chassis.approvals.messages import spell_bound, to_content
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.approval_kinds import name_kind
 from services.chassis.calls.auth import Principal, current_principal
@@ -24,7 +24,7 @@ from services.chassis.data.operations import Operations, build_rehearsal
 from services.chassis.data.transaction import Tx
 from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.approval import SUBJECT, Approval, ApprovalDetails
-from services.chassis.values.same_content import drop_words
+from services.chassis.values.content import Content, build_request_content, drop_words
 
 Request = TypeVar("Request", bound=Message)
 Facts = TypeVar("Facts")
@@ -69,6 +69,11 @@ class RequestKind(Generic[Request]):
     def write_content(self, request: Request, details: ApprovalDetails) -> str:
         """The text that is decided on."""
         return to_content(self.name, current_principal().org_id, request, details, name="request")
+
+    def build_content(self, request: Request, details: ApprovalDetails) -> Content:
+        """The same, with what it is compared by later."""
+        effect = [self.find_effect(request), spell_bound(details)]
+        return build_request_content(self.write_content(request, details), effect, getattr(request, "etag", "") or None)
 
 
 def by_command(

@@ -32,6 +32,7 @@ from services.chassis.values.approval import (
     check_no,
     check_yes,
 )
+from services.chassis.values.content import Content, build_resource_content
 from services.chassis.values.refusals import ContentOutdated
 from services.chassis.values.session import Session
 
@@ -69,7 +70,7 @@ class ResourceApprovals:
             session: In which the person asked for it, where that was before; else the caller's.
             before: What was asked for before about it, where the caller does not say all of it anew.
         """
-        content = self.to_content(details, resource)
+        content = self._build_content(details, resource)
         expires = not self.must_be_decided
         return await self.writer.insert(
             tx, self.kind, content, details, now, expires=expires, session=session, before=before
@@ -86,7 +87,7 @@ class ResourceApprovals:
             self.writer.build(
                 tx,
                 self.kind,
-                self.to_content(details, resource),
+                self._build_content(details, resource),
                 details,
                 now,
                 expires=not self.must_be_decided,
@@ -100,6 +101,9 @@ class ResourceApprovals:
     def to_content(self, details: ApprovalDetails, resource: Message | dict[str, Any]) -> str:
         """The text that is decided on."""
         return to_content(self.kind, current_principal().org_id, resource, details, name="resource")
+
+    def _build_content(self, details: ApprovalDetails, resource: Message | dict[str, Any]) -> Content:
+        return build_resource_content(self.kind, details.resource_id, self.to_content(details, resource))
 
     async def count_yes(
         self, tx: Tx, resource_id: str, facts: ApprovalFacts, now: datetime, note: str | None = None

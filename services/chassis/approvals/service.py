@@ -17,6 +17,7 @@ from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.facts import ask_facts, explain_ended_session
+from services.chassis.approvals.lists import having
 from services.chassis.approvals.notary import write_heard
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
@@ -159,7 +160,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             fault = {"currency_code": "is required, once, with amount_minor_from"}
             raise InvalidField("An amount is of a currency: amount_minor_from needs one.", fields=fault)
         principal, c = current_principal(), table.c
-        conditions = records.having(
+        conditions = having(
             statuses=[approval_pb2.Approval.Status.Name(status) for status in request.status],
             kinds=request.kind,
             ids=request.ids,
@@ -175,7 +176,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             now=now,
         )
         is_readable = c.kind.in_(self._permissions.list_readable_kinds())
-        query = sa.select(table).where(c.org_id == principal.org_id, is_readable, *conditions)
+        query = sa.select(*records.WITHOUT_TEXTS).where(c.org_id == principal.org_id, is_readable, *conditions)
         cut = await read_list(tx, request, query, c.created_at, c.approval_id)
         return pb.ListApprovalsResponse(
             approvals=[messages.to_listed_approval(each) for each in records.keep_readable(tx, cut.rows)],

@@ -117,7 +117,7 @@ class Approvals:
         kind, (done, details) = self.requests.kind_of(request), examined
         if details.is_done:
             return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
-        content = kind.write_content(request, details)
+        content = kind.build_content(request, details)
         asked = await self._writer.ask(tx, kind.name, content, details, now, has_key=bool(keys_of(request)))
         if self._find_witnessed(kind.name):
             # The notary takes what was asked for last for what is wanted.
@@ -129,7 +129,7 @@ class Approvals:
         """That the same was approved before, or that what does the same was or waits: none of it keeps from a yes. And
         that the records by which it is decided were restored.
         """
-        others = await explain_others(source, approval, self.requests.find_effect, now)
+        others = await explain_others(source, approval, now, waits_by_itself=approval.kind in self._resources)
         return [*await explain_recent_restore(source), *others]
 
     async def witness(self, approval: Approval, rehearse: Rehearse) -> None:

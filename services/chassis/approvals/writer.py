@@ -28,12 +28,12 @@ from services.chassis.values.approval import (
     Status,
     add_yes,
     find_lapsed,
-    hash_content,
     hash_matter,
     mark_cancelled,
 )
 from services.chassis.values.approval_bounds import CANCELLED_COUNTS, check_may_ask
 from services.chassis.values.approval_succession import go_on, go_on_by_itself
+from services.chassis.values.content import Content
 from services.chassis.values.ids import new_id
 from services.chassis.values.session import NO_SESSION, Session
 from services.chassis.values.text import read_as_line
@@ -51,7 +51,7 @@ class ApprovalWriter:
     updated: Callable[..., Message]
 
     async def ask(
-        self, tx: Tx, kind: str, content: str, details: ApprovalDetails, now: datetime, *, has_key: bool
+        self, tx: Tx, kind: str, content: Content, details: ApprovalDetails, now: datetime, *, has_key: bool
     ) -> Approval:
         """The caller asks for it. Who asks again without a key of idempotency means what waits already.
 
@@ -59,8 +59,7 @@ class ApprovalWriter:
         """
         principal = current_principal()
         if not has_key:
-            content_hash = hash_content(content)
-            before = await records.lock_asked(tx, principal.org_id, kind, content_hash, principal.person)
+            before = await records.lock_asked(tx, principal.org_id, kind, content.content_hash, principal.person)
             if before is not None and before.is_open_at(now):
                 return await self._renew(tx, before, now)
         # One after the other: of those that come at once none knows of the others.
@@ -78,7 +77,7 @@ class ApprovalWriter:
         self,
         tx: Tx,
         kind: str,
-        content: str,
+        content: Content,
         details: ApprovalDetails,
         now: datetime,
         *,
@@ -101,7 +100,7 @@ class ApprovalWriter:
         self,
         tx: Tx,
         kind: str,
-        content: str,
+        content: Content,
         details: ApprovalDetails,
         now: datetime,
         *,
@@ -128,9 +127,12 @@ class ApprovalWriter:
             resource_id=details.resource_id,
             scope_id=details.scope_id,
             amount=details.amount,
-            content=content,
-            content_hash=hash_content(content),
-            matter_hash=hash_matter(kind, details),
+            text=content.text,
+            content_hash=content.content_hash,
+            effect_hash=content.effect_hash,
+            anew_hash=content.anew_hash,
+            asked_etag=content.etag,
+            matter_hash=hash_matter(details.matter or (kind, details.resource_id)),
             makers=details.makers | {principal.person},
             beneficiary_party_ids=details.beneficiary_party_ids,
             created_by=principal.person,

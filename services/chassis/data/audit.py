@@ -24,6 +24,7 @@ from services.chassis.data.seals import (
     is_row_sealed,
     keep_sealed,
     key_of,
+    list_digested,
     list_sealed_tables,
     refuse_row,
 )
@@ -34,7 +35,8 @@ from services.chassis.process.telemetry import UNSEALED_ROWS
 
 # As long as there is more to look at, or a row was refused; and between two rounds.
 _INTERVAL_SECONDS, _ROUND_SECONDS = 15.0, 120.0
-_ROWS_MAX = 500  # of a table at a time: nearly three million a day
+# Of a table at a time: nearly three million a day. Of one whose texts may be long so few that nobody else waits for it.
+_ROWS_MAX, _ROWS_WITH_TEXTS_MAX = 500, 25
 
 
 def audit_seals(database: Database, metadata: sa.MetaData, alarms: Alarms) -> Job:
@@ -74,7 +76,8 @@ class Audit:
 
     async def _look_into(self, tx: Tx, table: sa.Table) -> None:
         key = list(table.primary_key.columns)
-        query = sa.select(table).order_by(*key).limit(_ROWS_MAX)
+        rows_max = _ROWS_WITH_TEXTS_MAX if list_digested(table) else _ROWS_MAX
+        query = sa.select(table).order_by(*key).limit(rows_max)
         if last := self._last.pop(table.name, None):
             query = query.where(sa.tuple_(*key) > sa.tuple_(*last))
         found = await find_rows(tx, table, query)
@@ -82,7 +85,7 @@ class Audit:
             with suppress(NotSealed):
                 refuse_row(self._database.seals, table, each)
         keep_sealed(tx, table, found.rows)
-        if len(found.keys) == _ROWS_MAX:
+        if len(found.keys) == rows_max:
             self._last[table.name] = found.keys[-1]
 
     async def _look_again(self, tx: Tx, table: sa.Table) -> None:

@@ -125,8 +125,8 @@ CHASSIS: Table = {
         update=(
             *("version", "status", "updated_at", "signed_in_at", "api_key_id"),
             *("approvers_needed", "approver_ids", "approved_at"),
-            *("approver_signed_in_at", "decided_by", "decided_at", "note", "result_id", "result", "failure"),
-            *("comments", "seal", *LEASE),
+            *("approver_signed_in_at", "decided_by", "decided_at", "note", "result_id", "result", "result_hash"),
+            *("failure", "comments", "seal", *LEASE),
         ),
     ),
 }

@@ -11,6 +11,9 @@ written into the new columns, the release before can read every row.
 Where a seal would be asked for too late, the database itself asks for a proof: a row is written with the digest of a
 text that only the service can make, and a trigger refuses the step to whoever does not give that text.
 
+A text that may be long is covered by its digest, which is a column of its own: whoever reads the row without the text
+knows that the rest of it is ours, and whoever reads it with the text compares the two.
+
 `DATA_KEY_FILE` holds the keys: 32 bytes in hexadecimal a line. The first one is used; those after it are older ones,
 whose seals still count.
 """
@@ -20,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -42,8 +45,9 @@ from services.chassis.values.errors import AnswerWithheld
 R = TypeVar("R")
 V = TypeVar("V")
 
-_SEALED, _SEAL = "sealed", "seal"
+_SEALED, _SEAL, _DIGESTS = "sealed", "seal", "digests"
 _ON_CONNECTION = "realco_seals"
+_UNREAD = object()
 _REFUSED_MAX = 1_000
 _FORM_BYTES = 1
 _KEY_ID_BYTES = 4
@@ -213,17 +217,20 @@ def seals_of(tx: Source) -> Seals:
     return seals
 
 
-def sealed(*columns: str, later: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+def sealed(
+    *columns: str, later: Sequence[Sequence[str]] = (), digests: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The `info` of a table that has a column `seal`: what its rows are sealed with, their key among it.
 
     Args:
         columns: What the first form covers. A form that a release has never changes: a test keeps each.
         later: What each later form covers besides. These columns may be null, and are until they are written.
+        digests: Of columns that hold a text, the one that says its SHA-256 in hex, which is covered in its place.
     """
     forms = [columns]
     for added in later:
         forms.append((*forms[-1], *added))
-    return {_SEALED: tuple(forms)}
+    return {_SEALED: tuple(forms), _DIGESTS: digests or {}}
 
 
 def seal_whole(table: sa.Table, *later: Sequence[str]) -> None:
@@ -244,7 +251,12 @@ def is_sealed(table: sa.Table) -> bool:
 
 def is_covered(table: sa.Table, column: str) -> bool:
     """Whether the seal of a row says what the column holds."""
-    return column in table.info[_SEALED][-1]
+    return column in table.info[_SEALED][-1] or column in list_digested(table)
+
+
+def list_digested(table: sa.Table) -> Collection[str]:
+    """The columns whose text may be long: a row is read without it where nobody needs it."""
+    return table.info[_DIGESTS].keys()
 
 
 async def seal_rows(tx: Tx, table: sa.Table, rows: Iterable[Any]) -> None:
@@ -303,10 +315,22 @@ def is_row_sealed(tx: Source, table: sa.Table, row: Any) -> bool:
 
 def _is_sealed(seals: Seals, table: sa.Table, row: Any) -> bool:
     form, values = _list_sealed(table, _getter_of(table.info[_SEALED][-1])(row))
+    if not all(_says(row, *names) for names in table.info[_DIGESTS].items()):
+        return False
     try:
         return seals.are_sealed(getattr(row, _SEAL), table.name, *values, form=form)
     except orjson.JSONEncodeError:  # no seal of ours is of what cannot be spelled
         return False
+
+
+def _says(row: Any, name: str, digest_name: str) -> bool:
+    """Whether the text is the one with the digest, where the row was read with it."""
+    text: Any = getattr(row, name, _UNREAD)
+    return text is _UNREAD or (None if text is None else _digest_text(text)) == getattr(row, digest_name)
+
+
+def _digest_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def key_of(table: sa.Table, row: Any) -> tuple[Any, ...]:

@@ -279,6 +279,10 @@ approvals = sa.Table(
     sa.Column("currency", sa.Text),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("content_hash", sa.Text, nullable=False),
+    # By what it is compared with others without their contents (values/content.py).
+    sa.Column("effect_hash", sa.Text, nullable=False),
+    sa.Column("anew_hash", sa.Text, nullable=False),
+    sa.Column("asked_etag", sa.Text),
     # The same for what is asked for anew, be it as another resource.
     sa.Column("matter_hash", sa.Text, nullable=False),
     sa.Column("makers", pg.ARRAY(sa.Text), nullable=False),
@@ -305,6 +309,7 @@ approvals = sa.Table(
     sa.Column("note", sa.Text),
     sa.Column("result_id", sa.Text),
     sa.Column("result", sa.Text),
+    sa.Column("result_hash", sa.Text),
     sa.Column("failure", pg.JSONB(none_as_null=True)),
     sa.Column("comments", pg.JSONB, nullable=False, server_default=sa.text("'[]'")),
     *lease_columns(),
@@ -328,12 +333,13 @@ approvals = sa.Table(
     sa.CheckConstraint("(status = 'APPROVED') = (due_at IS NOT NULL)", name="approvals_due_until_done"),
     sa.Index("approvals_created", "org_id", "created_at", "approval_id"),
     sa.Index("approvals_resource", "org_id", "resource_id"),
+    sa.Index("approvals_effect", "org_id", "effect_hash"),
     sa.Index("approvals_matter", "org_id", "matter_hash", "created_at"),
     sa.Index("approvals_pending", "expires_at", postgresql_where=sa.text("status = 'PENDING'")),
     sa.Index("approvals_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     info=sealed(
         *("org_id", "approval_id", "version", "kind", "status", "resource_id", "scope_id", "amount_minor", "currency"),
-        *("content", "content_hash", "matter_hash", "makers", "beneficiary_party_ids"),
+        *("content_hash", "effect_hash", "anew_hash", "asked_etag", "matter_hash", "makers", "beneficiary_party_ids"),
         *("created_by", "created_role", "created_at"),
         *("signed_in_at", "api_key_id", "earlier_askers", "expires_at", "approvers_needed", "approver_ids"),
         *(
@@ -345,9 +351,10 @@ approvals = sa.Table(
             "summary",
             "updated_at",
             "note",
-            "result",
+            "result_hash",
         ),
         *("failure", "comments"),
+        digests={"content": "content_hash", "result": "result_hash"},
     ),
 )
 

@@ -7,7 +7,7 @@ this very content and acts for nobody who gains from it (second_person.py).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,6 +18,7 @@ import orjson
 from services.chassis.values.errors import DomainError, Kind, NotFound
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
+from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
 from services.chassis.values.second_person import check_no_maker, check_second_person
@@ -207,8 +208,11 @@ class Approval:
     resource_id: str
     scope_id: str | None
     amount: Money | None
-    content: str
+    text: str | None  # what is decided on; None where it was read without that
     content_hash: str
+    effect_hash: str
+    anew_hash: str
+    asked_etag: str | None
     matter_hash: str
     makers: frozenset[str]
     beneficiary_party_ids: frozenset[str]
@@ -224,7 +228,8 @@ class Approval:
     decided_at: datetime | None = None
     note: str | None = None
     result_id: str | None = None
-    result: str | None = None
+    result: str | None = None  # None, too, where it was read without its text
+    result_hash: str | None = None
     failure: Failure | None = None
     epoch: int = 0
     tries: int = 0
@@ -239,6 +244,11 @@ class Approval:
     def list_askers(self) -> tuple[Asker, ...]:
         """Whose sessions it was asked for in: whichever of them is ended, it counts no longer."""
         return join_askers(Asker(self.created_by, self.session), *self.earlier_askers)
+
+    @property
+    def content(self) -> str:
+        """What is decided on, which may be long: whoever needs it has read it."""
+        return require_present(self.text, "what is decided on was read")
 
     @property
     def makers_and_checkers(self) -> frozenset[str]:
@@ -260,9 +270,9 @@ def hash_content(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def hash_matter(kind: str, details: ApprovalDetails) -> str:
+def hash_matter(matter: Sequence[str]) -> str:
     """SHA-256 in hex of what it is about: the same where the no to one speaks against the other."""
-    return hashlib.sha256(orjson.dumps(details.matter or (kind, details.resource_id))).hexdigest()
+    return hashlib.sha256(orjson.dumps(tuple(matter))).hexdigest()
 
 
 def check_pending(approval: Approval, now: datetime, wanted: Status = Status.PENDING) -> None:

@@ -6,15 +6,13 @@ ordered. So it is found by what both are about (`ApprovalDetails.matter`), and t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from services.chassis.values.approval import Approval, Status
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
-from services.chassis.values.same_content import drop_words
 from services.chassis.values.text import quote
 from services.chassis.values.times import write_time
 
@@ -22,10 +20,6 @@ from services.chassis.values.times import write_time
 _NO_TO_MONEY_TOLD_WITHIN: Final = timedelta(days=30)
 _OTHER_NO_TOLD_WITHIN: Final = timedelta(days=365)
 _TOLD_MAX: Final = 10
-# What the service says of a resource by itself: ordered anew, it may wait for another reason.
-_SAID_BY_US: Final = frozenset({"approvalReason"})
-
-FindEffect = Callable[[Approval], Any]
 
 
 def find_told_since(approval: Approval, now: datetime) -> datetime:
@@ -34,23 +28,18 @@ def find_told_since(approval: Approval, now: datetime) -> datetime:
 
 
 def explain_rejections(
-    approval: Approval,
-    rejected: Iterable[Approval],
-    living: Iterable[Approval],
-    find_effect: FindEffect,
-    now: datetime,
+    approval: Approval, rejected: Iterable[Approval], living: Iterable[Approval], now: datetime
 ) -> list[Explanation]:
     """Who said no before, first to the same, then to what is like it. A no to the same resource is told for good.
 
     Args:
         rejected: All about the same matter, the last one first.
         living: What else about it waits or was approved.
-        find_effect: What a request does; None where nobody can say it.
     """
     same: list[Explanation] = []
     alike: list[Explanation] = []
     for each in _drop_overruled(rejected, living):
-        does_same = _is_same(each, approval) or _has_same_effect(each, approval, find_effect)
+        does_same = _is_same(each, approval) or each.effect_hash == approval.effect_hash
         is_late = _time_of(each) > find_told_since(approval, now)
         if is_late or (does_same and each.resource_id == approval.resource_id):
             (same if does_same else alike).append(_explain_rejection(each, approval, does_same=does_same))
@@ -62,10 +51,11 @@ def _drop_overruled(rejected: Iterable[Approval], living: Iterable[Approval]) ->
     """Those to which nobody said yes since, word for word: else a yes to a cent, or to other words, would hide a no."""
     noes = list(rejected)
     approved = [each for each in living if each.status in (Status.APPROVED, Status.EXECUTED)] if noes else []
-    later = [(_time_of(each), _read_anew(each)) for each in approved]
-    return [
-        no for no in noes if not any(decided_at > _time_of(no) and said == _read_anew(no) for decided_at, said in later)
-    ]
+    return [no for no in noes if not any(_overrules(yes, no) for yes in approved)]
+
+
+def _overrules(yes: Approval, no: Approval) -> bool:
+    return yes.anew_hash == no.anew_hash and _time_of(yes) > _time_of(no)
 
 
 def _time_of(decided: Approval) -> datetime:
@@ -74,37 +64,6 @@ def _time_of(decided: Approval) -> datetime:
 
 def _is_same(one: Approval, other: Approval) -> bool:
     return (one.kind, one.content_hash) == (other.kind, other.content_hash)
-
-
-def _has_same_effect(one: Approval, other: Approval, find_effect: FindEffect) -> bool:
-    effect = find_effect(other) or _find_resource_effect(other)
-    return effect is not None and effect == (find_effect(one) or _find_resource_effect(one))
-
-
-def _find_resource_effect(approval: Approval) -> Any:
-    """What a yes does to what waits by itself, in JSON: the same for what is ordered again in other words. None of
-    what a request asks for.
-    """
-    content = _read_anew(approval)
-    if "resource" not in content:
-        return None
-    return [approval.kind, drop_words(content["resource"]), content["changes"], content["preconditions"]]
-
-
-def _read_anew(approval: Approval) -> dict[str, Any]:
-    """Its content, which is the same for the same thing that is ordered again as another resource."""
-    content: dict[str, Any] = json.loads(approval.content)
-    if "resource" in content:  # of a request, the id was there before, and says what it is about
-        content["resource"] = _drop_given(content["resource"], approval.resource_id)
-    return content
-
-
-def _drop_given(said: Any, resource_id: str) -> Any:
-    """Without what the service gave it."""
-    if isinstance(said, dict):
-        kept = {name: value for name, value in said.items() if name not in _SAID_BY_US and value != resource_id}
-        return {name: _drop_given(value, resource_id) for name, value in kept.items()}
-    return [_drop_given(each, resource_id) for each in said] if isinstance(said, list) else said
 
 
 def _explain_rejection(rejected: Approval, approval: Approval, *, does_same: bool) -> Explanation:

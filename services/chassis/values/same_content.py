@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from services.chassis.values.approval import Approval, Status
 from services.chassis.values.explanation import Explanation
@@ -25,30 +24,14 @@ def explain_end(ended: Approval, approved: Approval) -> str:
     return f"It is over: {approved.approval_id}, {which}, was approved."
 
 
-def explain_repetition(before: Approval) -> Explanation:
-    """For whoever reads what waits: just this was approved before, and a yes does it once more."""
-    return Explanation(
-        f"{before.created_by} asked for just this before, {_tell(before)}.", "SAME_CONTENT", _name(before)
-    )
+def explain_repetition(before: Approval, *, waits_by_itself: bool) -> Explanation:
+    """For whoever reads what waits: just this was approved before, and a yes does it once more.
 
-
-# What says how it is asked for, or is a word for people: another one of these does nothing else.
-_WORDS = frozenset({"description", "etag", "externalId", "idempotencyKey", "metadata", "note", "title", "validateOnly"})
-
-
-def drop_words(asked: Any) -> Any:
-    """What of a request, in JSON, says what it does. The order of a list says nothing."""
-    if isinstance(asked, dict):
-        return {name: drop_words(value) for name, value in asked.items() if name not in _WORDS}
-    if isinstance(asked, list):
-        return sorted(map(drop_words, asked), key=lambda each: json.dumps(each, sort_keys=True))
-    return asked
-
-
-def find_etag(content: str) -> str | None:
-    """Of what it is about, if it was asked for by that."""
-    etag: str | None = (json.loads(content).get("request") or {}).get("etag")
-    return etag
+    Args:
+        waits_by_itself: It is a resource that waits, and no request.
+    """
+    said = _tell_approved_resource(before) if waits_by_itself else _tell(before)
+    return Explanation(f"{before.created_by} asked for just this before, {said}.", "SAME_CONTENT", _name(before))
 
 
 def list_differing(then: str, now: str) -> list[str]:
@@ -78,10 +61,16 @@ def explain_altered(count: int) -> list[Explanation]:
 def _tell(other: Approval) -> str:
     if other.status is Status.PENDING:
         return f"and {other.approval_id} waits: a yes to both does it twice"
-    approved = f"{_name_approvers(other)} approved it at {_tell_when(other)}"
-    if "resource" in json.loads(other.content):  # a yes is all that it was, and by now it waits once more
-        return f"{approved}, and since then it was taken back or asked for again"
-    return f"{approved}, and {'it was' if other.status is Status.EXECUTED else 'it is being'} carried out"
+    return f"{_tell_yes(other)}, and {'it was' if other.status is Status.EXECUTED else 'it is being'} carried out"
+
+
+def _tell_approved_resource(approved: Approval) -> str:
+    """A yes is all that it was, and by now it waits once more."""
+    return f"{_tell_yes(approved)}, and since then it was taken back or asked for again"
+
+
+def _tell_yes(approved: Approval) -> str:
+    return f"{_name_approvers(approved)} approved it at {_tell_when(approved)}"
 
 
 def _name_approvers(approved: Approval) -> str:

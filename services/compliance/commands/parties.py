@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from realco.compliance.v1 import events_pb2 as events
@@ -18,7 +16,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import read_database_time
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Approval
+from services.chassis.values.approval import hash_matter
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import EtagRequired, check_etag
 from services.chassis.values.ids import new_id
@@ -125,7 +123,8 @@ async def remove_party_person(tx: Tx, request: pb.RemovePartyPersonRequest, now:
     check_etag(request.etag, person.etag)
     if not await _acts_for(tx, party.party_id):
         await note_stop(tx, "REMOVE_PARTY_PERSON", f"{party.party_id}/{person_id}", now)
-    await APPROVAL_WRITER.cancel_undoing(tx, _ADD, request.party_id, now, partial(_is_about, person_id))
+    asked = hash_matter(rules.name_acting(request.party_id, person_id))
+    await APPROVAL_WRITER.cancel_undoing(tx, _ADD, request.party_id, now, lambda each: each.matter_hash == asked)
     return await actions.answer_party(tx, await store.insert_end_of_person(tx, party, person, now))
 
 
@@ -153,10 +152,6 @@ async def _acts_for(tx: Tx, party_id: str) -> bool:
     """Whether the caller does: what is the caller's own may be stopped as often as it pleases."""
     person = await store.find_person(tx, party_id, current_principal().person)
     return person is not None and person.acts
-
-
-def _is_about(person_id: str, approval: Approval) -> bool:
-    return normalize_person(json.loads(approval.content)["request"]["personId"]) == person_id
 
 
 def _read_money(request: Any, name: str) -> Money | None:

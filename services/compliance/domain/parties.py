@@ -76,6 +76,11 @@ class PartyPerson:
 _FACTS: Final = "FACTS"
 
 
+def name_acting(party_id: str, person_id: str) -> tuple[str, ...]:
+    """What it is about that a person acts for a party."""
+    return "person of a party", party_id, person_id
+
+
 def list_questions(before: Party, after: Party) -> dict[str, Explanation]:
     """The checks to ask a person again, each with why."""
     return {
