@@ -9,6 +9,7 @@ from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as journal_pb
 
+from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, InvalidField
 from tests.support.escrow import CREDIT, DEBIT, key, name_of, new_entry, refusal
 from tests.support.events import as_in_events
@@ -176,3 +177,26 @@ async def test_a_frozen_account_takes_nothing_and_a_closed_one_never_again(escro
     await escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
     closed = escrow.post(account, ("cash", 1), ("fees", -1))
     assert await refusal(closed) == ("ESCROW_ACCOUNT_CLOSED", {"escrow_account_id": account})
+
+
+async def test_whoever_reads_a_batch_of_many_reversals_asks_the_database_no_more_often_than_of_one(escrow, monkeypatch):
+    asked, counts, send = [], [], Tx._send
+
+    async def note(tx, *what):
+        asked.append(what)
+        return await send(tx, *what)
+
+    monkeypatch.setattr(Tx, "_send", note)
+    for number in (1, 20):
+        account = await escrow.open()
+        posted = await escrow.post_together(
+            account, [(key(), new_entry(("cash", 1), ("fees", -1))) for _ in range(number)]
+        )
+        reversals = [new_entry(reverses_journal_entry_id=each.journal_entry.journal_entry_id) for each in posted]
+        items = [{"idempotency_key": key(), "journal_entry": each} for each in reversals]
+        request = journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
+        waiting = await escrow.ask("BatchPostJournalEntries", request)
+        asked.clear()
+        await escrow.read_approval(waiting)
+        counts.append(len(asked))
+    assert counts[0] == counts[1] > 0

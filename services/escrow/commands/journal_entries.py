@@ -6,7 +6,7 @@ the journal's own keys, and committed together with what others ask for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from realco.escrow.v1 import journal_pb2 as journal_pb
@@ -78,18 +78,45 @@ async def build_entry(
     idempotency_key: str,
     new: journal_pb.NewJournalEntry,
     now: datetime,
-    item: str = "",
 ) -> NewEntry:
-    """What PostJournalEntry, or one item of its batch, asks for: the two share their keys.
-
-    Args:
-        item: Where a batch has it, with a dot.
+    """What PostJournalEntry asks for. An item of its batch has the same key.
 
     Raises:
         InvalidField: the legs cannot make an entry, or the time is still to come.
         JournalEntryNotFound: there is no entry to reverse.
         NotSealed: this service did not book what is to be reversed.
         InTransitNotByHand
+    """
+    originals = await _read_originals(database, escrow_account_id, [new])
+    return _build_entry(escrow_account_id, idempotency_key, new, originals, now)
+
+
+async def _read_originals(
+    database: Database, escrow_account_id: str, wanted: Iterable[journal_pb.NewJournalEntry]
+) -> Mapping[str, journal.BookedEntry]:
+    """What is to be reversed, as far as it is there. Entries are never edited, so what is read here is still true when
+    its mirror is booked. Raises: NotSealed."""
+    reversed_ids = {each.reverses_journal_entry_id for each in wanted if each.reverses_journal_entry_id}
+    if not reversed_ids:
+        return {}
+    async with database.begin() as tx:
+        found = await journal.list_journal_entries_by_id(tx, escrow_account_id, reversed_ids)
+        check_entries(tx, list(found.values()))
+    return found
+
+
+def _build_entry(
+    escrow_account_id: str,
+    idempotency_key: str,
+    new: journal_pb.NewJournalEntry,
+    originals: Mapping[str, journal.BookedEntry],
+    now: datetime,
+    item: str = "",
+) -> NewEntry:
+    """As `build_entry`.
+
+    Args:
+        item: Where a batch has it, with a dot.
     """
     principal, path = current_principal(), "journal_entry"
     effective_at = (
@@ -105,12 +132,9 @@ async def build_entry(
     type_, reverses = EntryType(journal_pb.JournalEntry.Type.Name(new.type)), new.reverses_journal_entry_id or None
     body = escrow_account_id.encode() + b"\0" + new.SerializeToString(deterministic=True)
     if reverses:
-        # Entries are never edited, so what is read here is still true when its mirror is booked.
-        async with database.begin() as tx:
-            original = await journal.find_journal_entry(tx, escrow_account_id, reverses)
-            if original is None:
-                raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
-            check_entries(tx, [original])
+        original = originals.get(reverses)
+        if original is None:
+            raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
         legs: Sequence[Leg] = mirror(original.legs)
     else:
         legs = _read_legs(new.legs, path)
@@ -172,12 +196,15 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
     """
     if request.ByteSize() > BATCH_BYTES_MAX:
         raise _build_too_many(f"have more than {BATCH_BYTES_MAX} bytes together")
+    originals = await _read_originals(
+        database, request.escrow_account_id, [each.journal_entry for each in request.items]
+    )
     found: list[NewEntry | DomainError] = []
     legs = 0
     for number, item in enumerate(request.items):
         try:
-            entry = await build_entry(
-                *(database, request.escrow_account_id, item.idempotency_key, item.journal_entry, now),
+            entry = _build_entry(
+                *(request.escrow_account_id, item.idempotency_key, item.journal_entry, originals, now),
                 item=f"items[{number}].",
             )
         except InvalidField as refusal:  # of the whole batch, in which the item has a place

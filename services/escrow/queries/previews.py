@@ -166,7 +166,9 @@ async def list_refused_for_good(
         currency: Of the escrow account.
     """
     refused: dict[int, DomainError] = {}
-    reversed_here: set[str] = set()
+    entries = [each for each in wanted if isinstance(each, NewEntry)]
+    originals = {each.reverses_journal_entry_id for each in entries if each.reverses_journal_entry_id}
+    reversed_by_now = await journal.list_reversed(tx, originals) if originals else set()
     for number, entry in enumerate(wanted):
         if isinstance(entry, DomainError):
             refused[number] = entry
@@ -175,10 +177,10 @@ async def list_refused_for_good(
         try:
             check_currency(entry.currency or currency, currency)
             check_balanced(entry.legs, currency)
-            if original and (original in reversed_here or await journal.is_reversed(tx, original)):
+            if original and original in reversed_by_now:
                 raise AlreadyReversed(original)
         except DomainError as refusal:
             refused[number] = refusal
         else:
-            reversed_here.update([original] if original else [])
+            reversed_by_now.update([original] if original else [])
     return refused

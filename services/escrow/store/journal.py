@@ -246,14 +246,12 @@ async def list_journal_entries_on(tx: Tx, escrow_account_id: str, account: Ledge
     return await _list_entries(tx, _ON_ACCOUNT, escrow_account_id, account.kind.value, party_id=account.party_id)
 
 
-async def find_journal_entry(tx: Tx, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
-    found = await _list_entries(tx, _ONE, escrow_account_id, journal_entry_id)
-    return found[0] if found else None
-
-
-async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
-    """Whether an entry of the book says that it reverses this one, whoever booked it."""
-    return bool(await list_reversed(tx, [journal_entry_id]))
+async def list_journal_entries_by_id(
+    tx: Tx, escrow_account_id: str, journal_entry_ids: Collection[str]
+) -> dict[str, BookedEntry]:
+    """Those of these entries that are in the escrow account's book, by their ids."""
+    found = await _list_entries(tx, _ANY, escrow_account_id, sorted(journal_entry_ids))
+    return {each.journal_entry_id: each for each in found}
 
 
 async def read_uncounted(
@@ -284,7 +282,7 @@ async def read_uncounted(
 
 
 async def list_reversed(tx: Tx, journal_entry_ids: Collection[str]) -> set[str]:
-    """Those of these entries of which the same is said."""
+    """Those of these entries of which an entry of the book says that it reverses them, whoever booked it."""
     reverses = journal_entries.c.reverses_journal_entry_id
     which = sa.select(reverses).where(is_mine(journal_entries), reverses.in_(sorted(journal_entry_ids)))
     return set((await tx.execute(which)).scalars())
@@ -298,7 +296,7 @@ async def has_entries(tx: Tx, escrow_account_id: str) -> bool:
 
 
 async def _list_entries(
-    tx: Tx, query: sa.Select[Any], escrow_account_id: str, which: str, **named: str
+    tx: Tx, query: sa.Select[Any], escrow_account_id: str, which: str | list[str], **named: str
 ) -> list[BookedEntry]:
     found: dict[str, BookedEntry] = {}
     for row in await tx.execute(query, {"escrow_account_id": escrow_account_id, "which": which} | named):
@@ -351,7 +349,7 @@ def _select_entries(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 _which: sa.BindParameter[str] = sa.bindparam("which")
 _OF_TRANSACTION = _select_entries(journal_entries.c.transaction_id == _which)
-_ONE = _select_entries(journal_entries.c.journal_entry_id == _which)
+_ANY = _select_entries(journal_entries.c.journal_entry_id == sa.any_(sa.bindparam("which", type_=sa.ARRAY(sa.Text))))
 _touching, _touched = ledger_entries.alias("touching"), ledger_accounts.alias("touched")
 _ON_ACCOUNT = _select_entries(
     sa.exists().where(
