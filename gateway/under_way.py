@@ -2,8 +2,8 @@
 
 A request counts while it is answered, and not while its body is on its way: who sends none would keep everybody out.
 As many bodies are waited for as requests may be under way. For one more, one is given up, as if its time were over:
-of the address that most of them are to come from, the one that was waited for longest. An honest body comes within
-moments of its headers, so it is hardly ever that one.
+the one that was waited for longest, of the address that most of them are to come from if that is many. An honest body
+comes within moments of its headers, so it is hardly ever that one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from gateway.problems import overloaded
 from services.chassis.process.telemetry import log
 
 _TELL_SECONDS = 60.0
+# Of the bodies that may be waited for, the share from which on an address is kept apart from others.
+_MANY = 0.1
 
 
 class UnderWay:
@@ -77,10 +79,12 @@ class UnderWay:
 
     def _give_one_up(self) -> None:
         [(most, count)] = self._addresses.most_common(1)
-        oldest = next(due for due, address in self._bodies.items() if address == most)
+        # Who has many addresses begins one from each: then the age alone tells theirs from others.
+        is_many = count > self._most * _MANY
+        oldest = next(due for due, address in self._bodies.items() if address == most or not is_many)
         self._end(oldest)
         if not oldest.expired():
             oldest.reschedule(asyncio.get_running_loop().time())
         if time.monotonic() - self._told_at >= _TELL_SECONDS:
             self._told_at = time.monotonic()
-            log.warning("bodies_given_up", address=most, awaited=count)
+            log.warning("bodies_given_up", address=most if is_many else "many", awaited=count)

@@ -66,6 +66,7 @@ async def test_what_is_missing_calls_somebody_and_says_who_is_to_bring_it(servic
     await hear(service, 200, 0, kind, party)
     [made_good] = await missing(service, status=["OPEN"])
     assert made_good.cause.endswith("Resolve this.")
+    assert made_good.amount == usd(0)
 
 
 async def test_more_that_is_missing_is_found_again_and_less_is_only_said(service):
@@ -76,6 +77,7 @@ async def test_more_that_is_missing_is_found_again_and_less_is_only_said(service
     await hear(service, 500, 300)
     [less] = await missing(service, status=["OPEN"])
     assert "owes 3.00 USD" in less.cause
+    assert less.amount == usd(300)
     assert less.etag != found.etag, "whoever read the one does not resolve the other"
     await resolve(service, less, "It was promised by Friday.")
     await hear(service, 300, 100)

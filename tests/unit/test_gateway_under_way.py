@@ -77,6 +77,15 @@ async def test_of_the_address_that_most_bodies_are_to_come_from_the_oldest_is_gi
     assert told == [name[0] for name in given_up[:1]]  # once a minute
 
 
+async def test_of_many_addresses_that_begin_one_each_the_oldest_is_given_up_and_not_who_sends_a_few_at_once():
+    senders = Senders(40)
+    with capture_logs() as logged:
+        await senders.begin([f"many-{number}-" for number in range(38)] + ["b", "b", "b"])
+    await senders.stop()
+    assert senders.ended == [("many-0-0", "given up")]
+    assert [line["address"] for line in logged if line["event"] == "bodies_given_up"] == ["many"]
+
+
 async def test_whoever_waits_for_a_body_takes_no_room_from_what_is_under_way():
     senders = Senders(2)
     await senders.begin(["a", "a"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.escrow.v1 import journal_pb2
 
@@ -9,9 +11,10 @@ from services.chassis.calls.wire import from_enum
 from services.chassis.data.transaction import Tx
 from services.chassis.events.handling import Delivery
 from services.chassis.values.money import Money
-from services.transactions.domain.exceptions import ExceptionKind
+from services.transactions.domain.actor import ACTOR
+from services.transactions.domain.exceptions import ExceptionKind, build_with_cause
 from services.transactions.domain.shortfalls import describe_shortfall, spell_shortfall
-from services.transactions.store.exception_reports import note_cause, report
+from services.transactions.store.exception_reports import note_news, report
 
 
 async def record_shortfall(tx: Tx, event: escrow_events.ShortfallChanged, delivery: Delivery) -> None:
@@ -29,4 +32,5 @@ async def record_shortfall(tx: Tx, event: escrow_events.ShortfallChanged, delive
     if event.amount.amount_minor > event.previous_amount.amount_minor:
         report(tx, ExceptionKind.SHORTFALL, about, cause, delivery.now)
     else:
-        note_cause(tx, ExceptionKind.SHORTFALL, about, cause, delivery.now)
+        less = partial(build_with_cause, cause=cause, amount_minor=event.amount.amount_minor)
+        note_news(tx, ExceptionKind.SHORTFALL, about, less, delivery.now, actor=ACTOR)

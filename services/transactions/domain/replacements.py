@@ -43,9 +43,10 @@ def check_may_replace(
         raise InvalidField("What is paid instead of a payout pays the same.", fields={_FIELD: fault})
     if former.status not in ENDED:
         raise IllegalStatusChange(former.status, Status.FAILED)
-    if amount.currency != former.amount.currency or amount.amount_minor > former.amount.amount_minor:
-        more = {"amount": f"must be no more than {former.amount}"}
-        raise InvalidField("What is paid instead of a payout is no more than that was.", fields=more)
+    if amount != former.amount:
+        # A part of it would leave the rest to nobody, and a cent would pass for all.
+        other = {"amount": f"must be {former.amount}"}
+        raise InvalidField("What is paid instead of a payout is as much as that was.", fields=other)
     return former.replaced_transaction_id or former.transaction_id
 
 
