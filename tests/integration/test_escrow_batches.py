@@ -9,10 +9,10 @@ from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as journal_pb
 
-from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, InvalidField
 from tests.support.escrow import CREDIT, DEBIT, key, name_of, new_entry, refusal
 from tests.support.events import as_in_events
+from tests.support.statements import list_sent
 
 PENDING = journal_pb.LedgerEntry.PENDING
 
@@ -180,13 +180,7 @@ async def test_a_frozen_account_takes_nothing_and_a_closed_one_never_again(escro
 
 
 async def test_whoever_reads_a_batch_of_many_reversals_asks_the_database_no_more_often_than_of_one(escrow, monkeypatch):
-    asked, counts, send = [], [], Tx._send
-
-    async def note(tx, *what):
-        asked.append(what)
-        return await send(tx, *what)
-
-    monkeypatch.setattr(Tx, "_send", note)
+    asked, counts = list_sent(monkeypatch), []
     for number in (1, 20):
         account = await escrow.open()
         posted = await escrow.post_together(

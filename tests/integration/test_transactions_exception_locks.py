@@ -21,6 +21,7 @@ from services.transactions.store import transactions as store
 from services.transactions.store.exception_reports import note_cause, report
 from tests.integration.test_transactions_unpaid_payouts import settle, unpaid
 from tests.support.exceptions import list_exceptions
+from tests.support.statements import list_sent
 from tests.support.transactions import ORG, TransactionsHarness
 
 E = exceptions_pb2.PaymentException
@@ -121,15 +122,7 @@ async def test_what_a_transaction_finds_of_one_thing_is_written_in_the_order_in_
 async def test_however_many_are_found_with_one_fact_they_are_written_by_as_many_statements(
     service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[str] = []
-    send = Tx._send
-
-    async def count(self: Tx, compiled: Any, text: str, arguments: Sequence[Any]) -> Any:
-        sent.append(text)
-        return await send(self, compiled, text, arguments)
-
-    monkeypatch.setattr(Tx, "_send", count)
-    counts = []
+    sent, counts = list_sent(monkeypatch), list[int]()
     for many in (2, 200):
         sent.clear()
         with acting_as(service_principal("transactions", ORG)):
@@ -138,7 +131,7 @@ async def test_however_many_are_found_with_one_fact_they_are_written_by_as_many_
                     about = About(transaction_id=f"{many} {number}")
                     report(tx, ExceptionKind.PAID_TWICE, about, "Two payments.", service.clock.now())
         counts.append(len(sent))
-    assert counts[0] == counts[1]
+    assert counts[0] == counts[1] > 0
     assert len(await list_exceptions(service, page_size=1000)) == 202
 
 

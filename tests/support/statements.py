@@ -6,6 +6,7 @@ import importlib
 import re
 from typing import Any
 
+import pytest
 from sqlalchemy import TextClause
 
 from deploy.topology import SERVICE_NAMES
@@ -42,4 +43,17 @@ def collect_unnamed() -> list[str]:
 
     opened, Database._open = Database._open, open_noted
     sent, Tx._send = Tx._send, send_noted
+    return found
+
+
+def list_sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that grows by each statement that a transaction sends, until the test is over."""
+    found: list[str] = []
+    send = Tx._send
+
+    async def send_noted(self: Tx, compiled: Compiled, text: str, arguments: Any) -> Result:
+        found.append(text)
+        return await send(self, compiled, text, arguments)
+
+    monkeypatch.setattr(Tx, "_send", send_noted)
     return found
