@@ -10,7 +10,7 @@ import pytest
 from realco.transactions.v1 import transactions_pb2
 
 from services.transactions.domain.payments import PaymentStatus
-from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.domain.webhooks import ProviderEvent
 from services.transactions.store.webhooks import build_received, insert_all_read
 from tests.support.bulk import create, vary
 from tests.support.transactions import ADMIN, IMPORT, TransactionsHarness, usd

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from services.transactions.domain.payments import FormerLife, Payment, PaymentStatus
-from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder, ProviderEvent
+from services.transactions.domain.webhooks import ProviderEvent
+from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 
 
 def unknown() -> OutcomeUnknown:

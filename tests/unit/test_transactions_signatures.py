@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from services.transactions.domain.refusals import WebhookSignatureInvalid
-from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.domain.webhooks import ProviderEvent
 from services.transactions.providers.sandbox.webhooks import SandboxWebhooks
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
 

@@ -18,8 +18,7 @@ from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import WebhookNotFound
 from services.transactions.domain.states import Status
-from services.transactions.domain.webhooks import WebhookStatus
-from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.domain.webhooks import ProviderEvent, WebhookStatus
 from services.transactions.store import transactions
 from services.transactions.store import webhooks as store
 from services.transactions.store.exception_reports import report

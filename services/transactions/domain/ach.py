@@ -6,6 +6,7 @@ before it accepts. A return says otherwise, and the network tells nothing else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -25,6 +26,7 @@ SETTLES_AT: Final = time(13, 30, tzinfo=UTC)
 ASKED_AGAIN_AFTER: Final = timedelta(minutes=5)
 # Banking days: a file that left before has been fetched, or its day is long over.
 GONE_AFTER_DAYS: Final = 3
+_FILE_ID: Final = re.compile(r"-(achf_[0-9a-z]{26})\.ach")
 
 
 class EntryStatus(StrEnum):
@@ -348,3 +350,14 @@ def _find_state(entry: AchEntry, file: AchFile | None, now: datetime) -> tuple[P
     if file is not None and (settled_at := find_settlement(entry, file)) is not None and now >= settled_at:
         return PaymentStatus.SETTLED, settled_at, ""
     return PaymentStatus.PENDING, None, ""
+
+
+def name_file(org_id: str, file: AchFile) -> str:
+    """Under which it lies where the bank fetches it; no other file ever has it."""
+    return f"{org_id}-{file.created_on:%Y%m%d}-{file.number:02d}-{file.ach_file_id}.ach"
+
+
+def find_file_id(name: str) -> str:
+    """Of the file of ours that has this name; empty of what has no name of ours."""
+    match = _FILE_ID.search(name)
+    return match[1] if match is not None else ""

@@ -21,7 +21,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.text import quote
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.domain.ach import ACKNOWLEDGED, AchFile, EntryStatus, FileStatus
+from services.transactions.domain.ach import ACKNOWLEDGED, AchFile, EntryStatus, FileStatus, name_file
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.jobs.bank_files import apply_each, tell_waiting
 from services.transactions.providers.ach_file.acknowledgements import (
@@ -32,7 +32,6 @@ from services.transactions.providers.ach_file.acknowledgements import (
     list_names,
     read_acknowledgements,
 )
-from services.transactions.providers.ach_file.folders import name_file
 from services.transactions.store import ach
 from services.transactions.store.exception_reports import report
 

@@ -25,7 +25,7 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.domain.ach import AchFile, FileStatus
+from services.transactions.domain.ach import AchFile, FileStatus, find_file_id, name_file
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.jobs.apply_acknowledgements import HEARD_WITHIN
 from services.transactions.providers.ach_file.acknowledgements import AcknowledgementConfig
@@ -33,9 +33,7 @@ from services.transactions.providers.ach_file.folders import (
     HELD,
     STAGING,
     Folder,
-    find_file_id,
     find_whole_name,
-    name_file,
     open_folder,
     spell_name,
 )

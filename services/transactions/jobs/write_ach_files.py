@@ -32,6 +32,7 @@ from services.transactions.domain.ach import (
     find_effective_day,
     find_last_cut_off,
     find_settlement_of_file,
+    name_file,
     sum_up,
 )
 from services.transactions.domain.bank_accounts import HolderType
@@ -39,7 +40,7 @@ from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.same_day import OpenWindow, find_open_window, spell_descriptive_date
 from services.transactions.jobs.ach_kinds import ask_about, list_due, list_known, withdraw_unwanted
 from services.transactions.providers.ach_file.config import AchFileConfig
-from services.transactions.providers.ach_file.folders import move_out, name_file, stage
+from services.transactions.providers.ach_file.folders import move_out, stage
 from services.transactions.providers.ach_file.nacha import (
     FILES_A_DAY_MAX,
     TOTAL_MINOR_MAX,

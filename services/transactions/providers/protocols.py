@@ -19,6 +19,7 @@ from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import BankLinksNotSetUp
 from services.transactions.domain.sweeps import ProviderLine, ProviderSweep, SweepList
 from services.transactions.domain.verifications import ProviderVerification
+from services.transactions.domain.webhooks import ProviderEvent
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 
@@ -77,22 +78,6 @@ class VerificationOrder:
 
     def __repr__(self) -> str:
         return f"VerificationOrder(key={self.key!r})"  # the rest is personal data
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderEvent:
-    """A genuine webhook, or an event of a list that the provider keeps: which event, and which payment it is about.
-
-    Or which verification of a bank account. That is empty where its type is not applied.
-
-    Args:
-        is_knock: It is about no payment, and says that events can be fetched.
-    """
-
-    event_id: str
-    event_type: str
-    payment_id: str = ""
-    is_knock: bool = False
 
 
 class Declined(Exception):

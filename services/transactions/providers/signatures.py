@@ -15,7 +15,8 @@ from stripe import SignatureVerificationError, WebhookSignature
 
 from services.chassis.values.text import read_text
 from services.transactions.domain.refusals import WebhookSignatureInvalid
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, ProviderEvent
+from services.transactions.domain.webhooks import ProviderEvent
+from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX
 
 TOLERANCE_SECONDS = 300
 

@@ -24,6 +24,7 @@ from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import coded_id
 from services.transactions import messages
+from services.transactions.domain.ach import find_file_id
 from services.transactions.domain.exceptions import (
     EXCEPTION_MOVES,
     KINDS,
@@ -35,7 +36,6 @@ from services.transactions.domain.exceptions import (
 )
 from services.transactions.domain.open_questions import Exceptions
 from services.transactions.domain.refusals import PaymentExceptionNotFound
-from services.transactions.providers.ach_file.folders import find_file_id
 from services.transactions.store.bank_accounts import find_bank_account
 from services.transactions.store.transactions import list_parts
 from services.transactions.tables.exceptions import payment_exception_history, payment_exceptions

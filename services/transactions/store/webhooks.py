@@ -24,8 +24,7 @@ from services.chassis.values.failure import Failure, write_failure
 from services.chassis.values.ids import new_id
 from services.transactions import messages
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.webhooks import WebhookStatus
-from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.domain.webhooks import ProviderEvent, WebhookStatus
 from services.transactions.tables import webhooks
 from services.transactions.tables.webhooks import received_webhooks
 

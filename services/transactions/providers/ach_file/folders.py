@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from services.transactions.domain.ach import AchFile
-
 # More than a file of the ACH network has: what is larger is read by nobody.
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 # In the folder from which the bank fetches: what is being written, and what was taken out of the bank's way.
@@ -27,20 +25,8 @@ _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 _NO_FOLDER: Final = (errno.ENOTDIR, errno.ELOOP)
 # Of a name, with room for the number of another one.
 _NAME_BYTES_MAX: Final = 240
-_FILE_ID: Final = re.compile(r"-(achf_[0-9a-z]{26})\.ach")
 _NUMBER: Final = re.compile(r"\.[0-9]+\Z")
 _PART: Final = re.compile(r"\.(.+)\.part")
-
-
-def name_file(org_id: str, file: AchFile) -> str:
-    """Under which it lies where the bank fetches it; no other file ever has it."""
-    return f"{org_id}-{file.created_on:%Y%m%d}-{file.number:02d}-{file.ach_file_id}.ach"
-
-
-def find_file_id(name: str) -> str:
-    """Of the file of ours that has this name; empty of what has no name of ours."""
-    match = _FILE_ID.search(name)
-    return match[1] if match is not None else ""
 
 
 def spell_name(name: str) -> str:

@@ -13,12 +13,12 @@ from plaid.model.transfer_event_sync_request import TransferEventSyncRequest
 
 from services.chassis.process.telemetry import log
 from services.chassis.values.text import clean_text, read_text
+from services.transactions.domain.webhooks import ProviderEvent
 from services.transactions.providers.plaid.client import PlaidClient
 from services.transactions.providers.protocols import (
     TEXT_CHARACTERS_MAX,
     EventPage,
     OutcomeUnknown,
-    ProviderEvent,
     ask_provider,
 )
 

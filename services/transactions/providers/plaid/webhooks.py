@@ -24,7 +24,8 @@ from joserfc.jwk import ECKey
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.text import read_text
 from services.transactions.domain.refusals import WebhookSignatureInvalid
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, ProviderEvent
+from services.transactions.domain.webhooks import ProviderEvent
+from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX
 
 AGE_SECONDS_MAX = 300
 _FUTURE_SECONDS_MAX = 60

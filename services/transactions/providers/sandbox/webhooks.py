@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.domain.webhooks import ProviderEvent
 from services.transactions.providers.signatures import read_signed_event
 
 

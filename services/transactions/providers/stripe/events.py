@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from services.chassis.process.telemetry import log
-from services.transactions.providers.protocols import NOT_READ, EventPage, ProviderEvent, ask_provider
+from services.transactions.domain.webhooks import ProviderEvent
+from services.transactions.providers.protocols import NOT_READ, EventPage, ask_provider
 from services.transactions.providers.signatures import read_event
 from services.transactions.providers.stripe.client import LIST_LIMIT, NotThere, Refused, StripeApi, read_list
 from services.transactions.providers.stripe.webhooks import find_payment_id

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from services.transactions.domain.refusals import WebhookSignatureInvalid
-from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.domain.webhooks import ProviderEvent
 from services.transactions.providers.signatures import read_signed_event
 from services.transactions.providers.stripe.keys import is_live
 
