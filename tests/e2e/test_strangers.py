@@ -110,6 +110,8 @@ async def keep_sweep(instance: Instance, org_id: str) -> str:
     seals = Seals([bytes.fromhex(instance.identity.keys.data_key("transactions"))])
     sweep = Sweep(
         sweep_id=new_id("swp"),
+        feed="stripe:acct_1",
+        destination="ba_1",
         provider="stripe",
         provider_sweep_id="po_1",
         currency="USD",
