@@ -186,6 +186,8 @@ async def test_a_list_is_filtered_by_what_it_says_and_by_that_nobody_has_it(serv
         ({"kind": ["PAID_TWICE"], "order": Sort.OLDEST_FIRST}, [TXN, OTHER]),
         ({"status": ["OPEN"], "order": Sort.OLDEST_FIRST}, [TXN, ""]),
         ({"status": ["RESOLVED"]}, [OTHER]),
+        ({"severity": ["LOW", "MEDIUM"]}, []),
+        ({"severity": ["HIGH"], "status": ["OPEN"], "order": Sort.OLDEST_FIRST}, [TXN, ""]),
         ({"assignee": ["ann", "bob"]}, [TXN]),
         ({"unassigned": True, "status": ["OPEN"]}, [""]),
         ({"unassigned": False}, [TXN]),

@@ -17,6 +17,7 @@ from services.transactions import messages
 from services.transactions.actions import (
     answer_payment_exception,
 )
+from services.transactions.domain.exceptions import KINDS
 from services.transactions.store.exceptions import EXCEPTIONS, is_of_accounts, read_involved, require_exception
 from services.transactions.store.return_rates import find_return_rates
 from services.transactions.tables.exceptions import payment_exception_history, payment_exceptions
@@ -36,9 +37,12 @@ async def list_payment_exceptions(
     tx: Tx, request: exceptions_pb2.ListPaymentExceptionsRequest, now: datetime
 ) -> exceptions_pb2.ListPaymentExceptionsResponse:
     kinds, statuses = exceptions_pb2.PaymentException.Kind, exceptions_pb2.PaymentException.Status
+    wanted = {exceptions_pb2.PaymentException.Severity.Name(each) for each in request.severity}
+    so_grave = [kind.value for kind, each in KINDS.items() if each.severity.value in wanted]
     statement = EXCEPTIONS.select().where(
         *one_of(_x.payment_exception_id, request.ids),
         *one_of(_x.kind, [kinds.Name(each) for each in request.kind]),
+        *one_of(_x.kind, so_grave),
         *one_of(_x.status, [statuses.Name(each) for each in request.status]),
         *one_of(_x.assignee, request.assignee),
         *one_of(_x.transaction_id, request.transaction_id),
