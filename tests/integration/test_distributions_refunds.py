@@ -215,7 +215,7 @@ async def test_two_persons_of_staff_end_an_investment_when_its_investor_no_longe
     assert (await service.get(held)).status == opb.Investment.CANCELLING
 
 
-def _take_back(service: DistributionsHarness, paid: Txn) -> JournalEntriesPosted:
+def take_back(service: DistributionsHarness, paid: Txn) -> JournalEntriesPosted:
     """Escrow's entry when the bank takes a contribution back that is still in escrow."""
     return service.escrow.post(
         paid.escrow_account_id,
@@ -233,7 +233,7 @@ async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(serv
     held = await service.invest(offering, "inv-001", 60_00, fund=False)
     paid = await service.fund(offering, held, 60_00)
     assert (await service.get(held)).cleared_amount == usd(60_00)
-    await service.deliver(return_payout(paid), _take_back(service, paid))
+    await service.deliver(return_payout(paid), take_back(service, paid))
     after = await service.get(held)
     assert (after.funded_amount, after.cleared_amount) == (usd(0), usd(0))
     assert (await service.get(offering)).funded_amount == usd(0)
@@ -289,24 +289,6 @@ async def test_a_refund_that_transactions_refuses_says_why_on_the_investment_unt
     await service.deliver(service.gave_back(payout), complete_payout(payout))
     after = await service.get(held)
     assert (after.status, after.HasField("refund_failure")) == (opb.Investment.CANCELLED, False)
-
-
-async def test_why_a_refund_failed_is_said_until_its_bank_has_taken_the_money_back_instead(
-    service: DistributionsHarness,
-) -> None:
-    offering = await service.offering(100_00)
-    held = await service.invest(offering, "inv-001", 60_00, fund=False)
-    paid = await service.fund(offering, held, 60_00)
-    service.transactions.without_bank_account.add("inv-001")
-    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
-    await service.call(service.investments.CancelInvestment, request)
-    await service.work()
-    assert (await service.get(held)).HasField("refund_failure")
-    await service.deliver(return_payout(paid, "R10"), _take_back(service, paid))
-    await service.work()
-    after = await service.get(held)
-    assert (after.status, after.HasField("refund_failure")) == (opb.Investment.CANCELLED, False)
-    assert [each.code for each in after.earlier_refund_failures] == ["NO_PAYOUT_BANK_ACCOUNT"]
 
 
 async def test_a_refund_that_failed_is_not_sent_again_while_money_that_came_since_may_still_come_back(

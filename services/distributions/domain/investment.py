@@ -81,6 +81,8 @@ class Investment:
         former, kept = self.refund_failure, tuple(self.earlier_refund_failures)
         if former is not None and former != why:
             kept = (former, *(each for each in kept if each.code != former.code))[:_FAILURES_MAX]
+        # What is said again, since more came that it keeps, is not said twice.
+        kept = tuple(each for each in kept if each != why)
         return replace(self, refund_failure=why, earlier_refund_failures=kept)
 
     @property

@@ -70,10 +70,20 @@ class RefundPosition:
         is_free = not self.is_under_way and (again or not self.has_failed)
         return self.owed_minor > 0 and wanted and investment.is_cleared and is_free
 
-    @property
-    def has_nothing_to_fail(self) -> bool:
-        """Whether it says of a refund why it failed, and none is owed any more: its bank took the money back since."""
-        return self.investment.refund_failure is not None and self.owed_minor <= 0 and not self.is_under_way
+    def follow_failure(self) -> Investment:
+        """The investment with why its refund failed, as long as some is owed that no other refund pays.
+
+        Its bank may take the money back instead, and more may come later, which nothing sends by itself.
+        """
+        known = self.investment.refund_failure
+        if self.is_under_way:
+            return self.investment
+        if self.owed_minor <= 0:
+            return self.investment if known is None else self.investment.with_refund_failure(None)
+        if known is None and self.has_failed and self.failures:
+            _, why = self.failures[-1]
+            return self.investment.with_refund_failure(why)
+        return self.investment
 
     @property
     def status(self) -> InvestmentStatus:

@@ -54,6 +54,8 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
         faults["to_escrow_account_id"] = f"must be set for {_TRANSFERS}, and only then"
     elif request.to_escrow_account_id == request.escrow_account_id:
         faults["to_escrow_account_id"] = "must be another escrow account"
+    if request.replaced_transaction_id and not wanted.is_for_staff:
+        faults["replaced_transaction_id"] = "must be set for payouts that staff orders alone"
     if bool(request.investment_id) != wanted.is_for_investment:
         faults["investment_id"] = f"must be set for {', '.join(CONTRIBUTIONS)}, and only then"
     if faults:

@@ -41,6 +41,9 @@ def check_may_replace(
     if wanted != (former.type, former.party_id, former.escrow_account_id, former.to_escrow_account_id):
         fault = "must be of the same type, party and escrow accounts"
         raise InvalidField("What is paid instead of a payout pays the same.", fields={_FIELD: fault})
+    if former.came_back_by_reversal:
+        fault = "was taken back from who was paid: nothing is owed by it, and the debit may come back"
+        raise InvalidField("What was taken back is paid by another order, if at all.", fields={_FIELD: fault})
     if former.status not in ENDED:
         raise IllegalStatusChange(former.status, Status.FAILED)
     if amount != former.amount:

@@ -148,8 +148,8 @@ async def _follow_money(tx: Tx, positions: Sequence[RefundPosition], now: dateti
 
     Returns: The positions after it.
     """
-    settled = [each.investment for each in positions if each.has_nothing_to_fail]
-    positions = await _save(tx, positions, [(each, each.with_refund_failure(None)) for each in settled], now)
+    changes = [(each.investment, each.follow_failure()) for each in positions]
+    positions = await _save(tx, positions, [each for each in changes if each[0] is not each[1]], now)
     for status, event in _WITHDRAWN.items():
         due = [each.investment for each in positions if each.status is status]
         positions = await _save(tx, positions, [(each, replace(each, status=status)) for each in due], now, event)
