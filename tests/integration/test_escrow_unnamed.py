@@ -11,7 +11,6 @@ from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.refusals import InvestmentNotFound
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.investments import COUNTED_KINDS
 from tests.support.escrow import Escrow, key, new_entry
@@ -148,12 +147,11 @@ async def test_what_is_captured_of_an_investment_names_it(escrow: Escrow, kind: 
         hold_id=hold.hold_id,
         to_ledger_account=ledger_account("suspense"),
     )
-    with pytest.raises(InvalidField) as refused:
-        await escrow.ask("CaptureHold", request)
-    assert list(refused.value.fields) == ["investment_id"]
-    request.investment_id = OTHER
-    with pytest.raises(InvestmentNotFound):
-        await escrow.ask("CaptureHold", request)
+    for named in ("", OTHER):
+        request.investment_id = named
+        with pytest.raises(InvalidField) as refused:
+            await escrow.ask("CaptureHold", request)
+        assert list(refused.value.fields) == ["investment_id"]
     request.investment_id = MINE
     await escrow.grant(await escrow.ask("CaptureHold", request))
     captured = (await escrow.journal())[-1]
@@ -196,3 +194,24 @@ async def test_a_release_takes_nothing_of_what_was_booked_for_no_investment(escr
     await escrow.post(account, ("cash", 20), ("subscription:inv-001", -20))
     asked = ask_for(account, new_entry(("subscription:inv-001", 20), ("suspense", -20)))
     assert (await escrow.ask("BatchPostJournalEntries", asked)).status == Approval.PENDING
+
+
+async def test_no_more_is_settled_of_what_an_investment_owes_than_it_owes(escrow: Escrow) -> None:
+    """Else it shows less than nothing, and another one of the same party shows for ever what is settled."""
+    account, owed = await escrow.open(), "returns_receivable:inv-001"
+    escrow.distributions.investments[account] = {MINE: "inv-001", OTHER: "inv-001"}
+    await escrow.post(account, ("cash", 300), ("fees", -300))
+    for investment_id, minor in ((MINE, 100), (OTHER, 200)):
+        await escrow.post(account, (owed, minor), ("cash", -minor), investment_id=investment_id)
+
+    def settle(minor: int, investment_id: str) -> journal_pb.BatchPostJournalEntriesRequest:
+        return ask_for(account, new_entry(("cash", minor), (owed, -minor), investment_id=investment_id))
+
+    with pytest.raises(InvalidField) as refused:
+        await escrow.ask("BatchPostJournalEntries", settle(250, MINE))
+    assert refused.value.fields == {
+        "items[0].journal_entry.investment_id": "has no more than 1.00 USD on returns receivable of inv-001"
+    }
+    for minor, investment_id in ((100, MINE), (200, OTHER)):
+        await escrow.grant(await escrow.ask("BatchPostJournalEntries", settle(minor, investment_id)))
+    assert await escrow.posted(account) == {"cash": 300, "fees": 300}

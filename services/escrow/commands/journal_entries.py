@@ -26,10 +26,10 @@ from services.escrow.domain.chart import (
 )
 from services.escrow.domain.investments import (
     check_investment,
-    check_unnamed,
+    check_taken,
     explain_uncounted,
     is_counted,
-    list_taken_unnamed,
+    list_taken,
 )
 from services.escrow.domain.journal import (
     AMOUNT_MINOR_MAX,
@@ -274,23 +274,29 @@ async def check_parties(compliance: Compliance, named: Iterable[tuple[str, str]]
 async def check_investments(
     database: Database, distributions: Distributions, escrow_account_id: str, entries: Sequence[NewEntry]
 ) -> list[Explanation]:
-    """No money is posted for an investment that would not count it, and none is taken from one that is not named.
+    """No money is posted for an investment that would not count it, and none is taken that was booked for another one.
     Distributions is asked only where one counts. The book asks the second once more as it books them.
 
     Returns: That some of it counts for no investment, where that is so and might not be meant.
 
     Raises:
-        InvalidField: an entry takes what was booked for an investment, and names none.
+        InvalidField: an entry takes what was booked for another investment than it names.
         InvestmentNotFound
         Unavailable: distributions cannot tell.
     """
-    if taken := sorted({account for each in entries for account in list_taken_unnamed(each)}):
+    told = await _check_named(distributions, escrow_account_id, [each for each in entries if is_counted(each)])
+    if taken := sorted({share for each in entries for share in list_taken(each)}, key=str):
         async with database.begin() as tx:
             account = await require_escrow_account(tx, escrow_account_id)
             place = current_principal().org_id, escrow_account_id
-            uncounted = await journal.read_uncounted(tx.driver, place, taken)
-        check_unnamed(entries, uncounted, account.currency)
-    counted = [each for each in entries if is_counted(each)]
+            booked = await journal.read_booked(tx.driver, place, taken)
+        check_taken(entries, booked, account.currency)
+    return told
+
+
+async def _check_named(
+    distributions: Distributions, escrow_account_id: str, counted: Sequence[NewEntry]
+) -> list[Explanation]:
     if not counted:
         return []
     named = sorted({each.investment_id for each in counted if each.investment_id})

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.explanation import HOUSE_RULE, Explanation
@@ -21,6 +21,13 @@ COUNTED_KINDS: Final = frozenset(
 )
 # Whoever reads so many knows enough.
 _NAMED_MAX: Final = 100
+
+
+class Share(NamedTuple):
+    """What of a ledger account was booked for one investment; None: for none."""
+
+    ledger_account: LedgerAccount
+    investment_id: str | None
 
 
 def list_counted(entry: NewEntry) -> list[LedgerAccount]:
@@ -52,53 +59,58 @@ def check_investment(entry: NewEntry, parties: Mapping[str, str]) -> None:
         raise InvestmentNotFound(entry.named_field)
 
 
-def list_taken_unnamed(entry: NewEntry) -> list[LedgerAccount]:
-    """The ledger accounts that an entry which names no investment takes from, or settles, where investments count. A
-    reversal names what its original does: what that one brought may be gone by now.
+def list_taken(entry: NewEntry) -> list[Share]:
+    """Of which shares an entry takes, or settles them, where investments count.
+
+    A reversal names what its original does: what that one brought may be gone by now.
     """
-    if entry.investment_id is not None:
-        return []
     changes = sum_changes(entry.legs)
-    return [account for account, minor in changes.items() if account.kind in COUNTED_KINDS and minor < 0]
+    return [
+        Share(account, entry.investment_id)
+        for account, minor in changes.items()
+        if account.kind in COUNTED_KINDS and minor < 0
+    ]
 
 
-def check_unnamed(entries: Iterable[NewEntry], uncounted: Mapping[LedgerAccount, int], currency: str) -> None:
-    """What was booked for an investment is taken by an entry that names it: else the investment counts it for ever, and
-    never ends.
+def check_taken(entries: Iterable[NewEntry], booked: Mapping[Share, int], currency: str) -> None:
+    """What was booked for an investment is taken by an entry that names it, and no more than that: else one investment
+    counts it for ever, and never ends.
 
     Args:
         entries: Each is judged after those before it.
-        uncounted: What was booked for no investment, by ledger account, on its normal side, in minor units.
+        booked: What was booked for each share, on the normal side of its ledger account, in minor units.
 
     Raises: InvalidField.
     """
-    left = Counter(uncounted)
+    left = Counter(booked)
     for entry in entries:
-        if entry.investment_id is not None:
-            continue
-        changes, taken = sum_changes(entry.legs), list_taken_unnamed(entry)
-        left.update({account: minor for account, minor in changes.items() if account.kind in COUNTED_KINDS})
-        for account in taken:
-            if left[account] < 0:
-                raise build_unnamed(entry, account, left[account], currency)
+        for account, minor in sum_changes(entry.legs).items():
+            if account.kind in COUNTED_KINDS:
+                left[Share(account, entry.investment_id)] += minor
+        for share in list_taken(entry):
+            if left[share] < 0:
+                raise build_not_booked(entry, share, left[share], currency)
 
 
-def build_unnamed(entry: NewEntry, account: LedgerAccount, left_minor: int, currency: str) -> InvalidField:
-    """The refusal of an entry that takes what was booked for an investment.
+def build_not_booked(entry: NewEntry, share: Share, left_minor: int, currency: str) -> InvalidField:
+    """The refusal of an entry that takes what was booked for another investment, or for none.
 
     Args:
-        left_minor: What of the ledger account would have been booked for no investment after it: below zero.
+        left_minor: What would be left of the share after it: below zero.
     """
+    account, investment_id = share
     taken_minor = -sum_changes(entry.legs)[account]
-    there = Money(max(0, left_minor + taken_minor), currency)
-    taken = Money(taken_minor, currency)
-    said = f"{taken} would be taken from {account}, of which {there} was booked for no investment"
+    there, taken = Money(max(0, left_minor + taken_minor), currency), Money(taken_minor, currency)
+    whom = "no investment" if investment_id is None else investment_id
+    said = f"{taken} would be taken from {account}, of which {there} was booked for {whom}"
     if entry.reverses_journal_entry_id:
-        cure = "reverse what took the rest first"
-        fault = f"cannot be reversed: what is taken from {account} was booked for an investment"
-    else:
+        cure, fault = "reverse what took the rest first", f"cannot be reversed: {there} of it is left on {account}"
+    elif investment_id is None:
         cure = "name the investment that the rest was booked for"
         fault = f"is required: what is taken from {account} was booked for one"
+    else:
+        cure = "take the rest by an entry for what it was booked for"
+        fault = f"has no more than {there} on {account}"
     return InvalidField(f"{said}: {cure}.", fields={entry.named_field or "investment_id": fault})
 
 

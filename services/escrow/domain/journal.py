@@ -173,8 +173,8 @@ class NewEntry:
     metadata: Mapping[str, str] | None = None
     idempotency_key: str = ""  # the caller's word for the key, to name it in a refusal
     legs_path: str | None = None  # where a request has the legs, to name one in a refusal
-    # Of what persons ask for: where the request names its investment, or what it reverses. What was booked for an
-    # investment is taken by no such entry that does not name it.
+    # Of what persons ask for: where the request names its investment, or what it reverses. No such entry takes what was
+    # booked for another investment than it names.
     named_field: str | None = None
     payee_party_id: str | None = None  # whom the rails are asked to pay by it
     forbids_debts: bool = False  # nothing is booked by it while any party owes what the bank took back

@@ -36,7 +36,7 @@ from services.chassis.values.refusals import (
 from services.escrow import messages
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import CASH, DISTRIBUTABLE, IN_TRANSIT, LedgerAccount, line_of
-from services.escrow.domain.investments import build_unnamed, list_taken_unnamed
+from services.escrow.domain.investments import Share, build_not_booked, list_taken
 from services.escrow.domain.journal import NewEntry
 from services.escrow.domain.shortfalls import list_changed_shortfalls
 from services.escrow.posting.checks import Booked, Checks, check_entry, seal_entry, seal_refusal
@@ -99,7 +99,7 @@ async def book(
     Raises:
         NotSealed: one of them asks for seals, and the book of its escrow account has an entry that is not ours; or one
             would be refused for what somebody else holds, or booked.
-        InvalidField: one takes what was booked for an investment, and does not name it: nothing of all is booked.
+        InvalidField: one takes what was booked for another investment than it names: nothing of all is booked.
     """
     checks = checks or Checks(seals)
     outcomes: dict[int, Outcome] = {}
@@ -123,7 +123,7 @@ async def book(
                     outcomes[number] = Outcome(_build_refusal(entry, verdict), verdict.replayed)
     await _check_balances(connection, checks, seals, refused, booked)
     await _look_at_entries(connection, seals, refused, outcomes)
-    await _check_unnamed(connection, posted)
+    await _check_taken(connection, posted)
     if posted:
         leaving = {(entry.org_id, entry.escrow_account_id) for entry, _, _ in posted if entry.asks_for_seals}
         await checks.check_before(connection, booked, leaving)
@@ -239,20 +239,20 @@ async def _look_at_entries(
             outcomes[number] = Outcome(answer, replayed=True)
 
 
-async def _check_unnamed(connection: Connection, posted: Sequence[_Posted]) -> None:
-    """What persons took for no investment was booked for none. Asked under the lock: what was true when they asked for
-    it need not be by now. Raises: InvalidField.
+async def _check_taken(connection: Connection, posted: Sequence[_Posted]) -> None:
+    """What persons took for an investment, or for none, was booked for that. Asked under the lock: what was true when
+    they asked for it need not be by now. Raises: InvalidField.
     """
-    taking: dict[tuple[str, str], dict[LedgerAccount, _Posted]] = {}
+    taking: dict[tuple[str, str], dict[Share, _Posted]] = {}
     for each in posted:
-        if each.entry.named_field is not None and each.entry.investment_id is None:
-            for account in list_taken_unnamed(each.entry):
-                taking.setdefault((each.entry.org_id, each.entry.escrow_account_id), {})[account] = each
-    for place, by_account in taking.items():
-        left = await journal.read_uncounted(connection, place, list(by_account))
-        for account, each in by_account.items():
-            if left.get(account, 0) < 0:
-                raise build_unnamed(each.entry, account, left[account], each.verdict.subject)
+        if each.entry.named_field is not None:
+            for share in list_taken(each.entry):
+                taking.setdefault((each.entry.org_id, each.entry.escrow_account_id), {})[share] = each
+    for place, by_share in taking.items():
+        left = await journal.read_booked(connection, place, list(by_share))
+        for share, each in by_share.items():
+            if left.get(share, 0) < 0:
+                raise build_not_booked(each.entry, share, left[share], each.verdict.subject)
 
 
 def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:

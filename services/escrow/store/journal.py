@@ -19,6 +19,7 @@ from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
 from services.chassis.data.reach import is_mine
 from services.chassis.data.transaction import Tx
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind
+from services.escrow.domain.investments import Share
 from services.escrow.domain.journal import Layer, Leg, NewEntry
 from services.escrow.domain.provider_fees import find_fee_entries
 from services.escrow.tables import escrow_accounts, journal_entries, ledger_accounts, ledger_entries, refused_postings
@@ -254,10 +255,8 @@ async def list_journal_entries_by_id(
     return {each.journal_entry_id: each for each in found}
 
 
-async def read_uncounted(
-    connection: Connection, place: tuple[str, str], accounts: Sequence[LedgerAccount]
-) -> dict[LedgerAccount, int]:
-    """What stands on each of these ledger accounts that was booked for no investment, on its normal side.
+async def read_booked(connection: Connection, place: tuple[str, str], shares: Sequence[Share]) -> dict[Share, int]:
+    """What was booked for each of these shares, on the normal side of its ledger account.
 
     A release is of investments, and names none; so is what reverses one.
 
@@ -265,20 +264,25 @@ async def read_uncounted(
         place: org_id and escrow_account_id.
     """
     rows = await connection.fetch(
-        "SELECT a.kind, a.party_id,"
+        "SELECT p.kind, p.party_id, p.investment_id,"
         " sum(CASE WHEN l.debit = (a.normal_balance = 'DEBIT') THEN l.amount_minor ELSE -l.amount_minor END) AS minor"
-        " FROM unnest($3::text[], $4::text[]) AS p (kind, party_id)"
+        " FROM unnest($3::text[], $4::text[], $5::text[]) AS p (kind, party_id, investment_id)"
         " JOIN ledger_accounts a USING (kind, party_id)"
         " JOIN ledger_entries l ON l.account_no = a.account_no"
         " JOIN journal_entries j ON j.escrow_no = l.escrow_no AND j.sequence = l.journal_sequence"
         " WHERE a.org_id = $1 AND a.escrow_account_id = $2 AND NOT l.pending"
-        " AND j.investment_id IS NULL AND j.type <> 'RELEASE' AND NOT EXISTS (SELECT FROM journal_entries o"
+        " AND j.investment_id IS NOT DISTINCT FROM p.investment_id"
+        " AND j.type <> 'RELEASE' AND NOT EXISTS (SELECT FROM journal_entries o"
         " WHERE o.org_id = j.org_id AND o.journal_entry_id = j.reverses_journal_entry_id AND o.type = 'RELEASE')"
-        " GROUP BY a.kind, a.party_id",
+        " GROUP BY p.kind, p.party_id, p.investment_id",
         *place,
-        *([each.kind.value for each in accounts], [each.party_id for each in accounts]),
+        *([each.ledger_account.kind.value for each in shares], [each.ledger_account.party_id for each in shares]),
+        [each.investment_id for each in shares],
     )
-    return {LedgerAccount(LedgerAccountKind(row["kind"]), row["party_id"]): int(row["minor"]) for row in rows}
+    return {
+        Share(LedgerAccount(LedgerAccountKind(row["kind"]), row["party_id"]), row["investment_id"]): int(row["minor"])
+        for row in rows
+    }
 
 
 async def list_reversed(tx: Tx, journal_entry_ids: Collection[str]) -> set[str]:
