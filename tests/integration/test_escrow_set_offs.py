@@ -31,9 +31,11 @@ def item(account: str, minor: int, **values: Any) -> postings_pb2.SetOffReceivab
     return postings_pb2.SetOffReceivablesRequest.Payout(escrow_account_id=account, amount=usd(minor), **given)
 
 
-async def set_off(escrow: Escrow, *items: postings_pb2.SetOffReceivablesRequest.Payout) -> list[int]:
+async def set_off(
+    escrow: Escrow, *items: postings_pb2.SetOffReceivablesRequest.Payout, gives_up: bool = False
+) -> list[int]:
     distributions = Principal("service:distributions", "service", escrow.org_id, "admin-1")
-    request = postings_pb2.SetOffReceivablesRequest(payouts=items)
+    request = postings_pb2.SetOffReceivablesRequest(payouts=items, gives_up=gives_up)
     answer = await escrow.call("SetOffReceivables", request, distributions)
     return [each.set_off_amount.amount_minor for each in answer.set_offs]
 
@@ -98,6 +100,7 @@ async def test_what_is_asked_for_many_times_at_once_is_set_off_once(escrow: Escr
     assert len(await list_set_offs(escrow, account)) == 3
 
 
+@pytest.mark.parametrize("gives_up", [False, True])
 @pytest.mark.parametrize(
     "said",
     [
@@ -110,8 +113,8 @@ async def test_what_is_asked_for_many_times_at_once_is_set_off_once(escrow: Escr
     ],
     ids=lambda said: "nothing" if said is None else next(iter(said)),
 )
-async def test_what_distributions_has_not_ordered_so_is_not_set_off(
-    escrow: Escrow, said: dict[str, Any] | None
+async def test_what_distributions_has_not_ordered_so_is_not_set_off_nor_given_up(
+    escrow: Escrow, said: dict[str, Any] | None, gives_up: bool
 ) -> None:
     account = await owing(escrow)
     wanted = item(account, 40)
@@ -123,7 +126,7 @@ async def test_what_distributions_has_not_ordered_so_is_not_set_off(
                 order.amount.CopyFrom(value)
             else:
                 setattr(order, name, value)
-    refused = await refusal(set_off(escrow, wanted))
+    refused = await refusal(set_off(escrow, wanted, gives_up=gives_up))
     assert refused == ("SET_OFF_NOT_ORDERED", {"idempotency_key": wanted.idempotency_key})
     assert await list_set_offs(escrow, account) == []
 

@@ -72,8 +72,9 @@ async def _book(dependencies: Dependencies, payouts: Sequence[Payout]) -> dict[s
 
 
 async def _give_up(dependencies: Dependencies, payouts: Sequence[Payout]) -> dict[str, int]:
-    """How much was set off of each before, by its key. It takes no yes of distributions: nothing is booked by it."""
+    """How much was set off of each before, by its key. Under another amount the key would be taken from the payout."""
     database, set_off = dependencies.database, dict[str, int]()
+    await _check_ordered(dependencies.peers.distributions, payouts)
     for payout in payouts:
         await give_up(database, _build_entry(payout, 0, created_by="", legs=()))
         async with database.begin() as tx:
