@@ -24,7 +24,7 @@ from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.holds import Hold, explain_hold
 from services.escrow.domain.journal import AMOUNT_MINOR_MAX, EntryType, Layer, NewEntry, is_by_hand
-from services.escrow.domain.shortfalls import Shortfall
+from services.escrow.domain.open_items import OpenItem
 from services.escrow.store.journal import Verdict
 
 
@@ -194,13 +194,13 @@ def to_ledger_account_balance(row: Any, currency: str) -> journal_pb.LedgerAccou
     )
 
 
-def to_shortfall_changed(shortfall: Shortfall, currency: str) -> events_pb.ShortfallChanged:
-    entry = shortfall.entry
-    return events_pb.ShortfallChanged(
+def to_open_item_changed(item: OpenItem, currency: str) -> events_pb.OpenItemChanged:
+    entry = item.entry
+    return events_pb.OpenItemChanged(
         escrow_account_id=entry.escrow_account_id,
-        ledger_account=to_ledger_account(*shortfall.ledger_account),
-        amount=to_money(Money(shortfall.missing_minor, currency)),
-        previous_amount=to_money(Money(shortfall.previous_minor, currency)),
+        ledger_account=to_ledger_account(*item.ledger_account),
+        amount=to_money(Money(item.open_minor, currency)),
+        previous_amount=to_money(Money(item.previous_minor, currency)),
         journal_entry_id=entry.journal_entry_id,
         transaction_id=entry.transaction_id,
         investment_id=entry.investment_id,

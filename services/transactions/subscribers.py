@@ -1,4 +1,4 @@
-"""Events in: which parties there are, who acts for them, and what is missing in the book.
+"""Events in: which parties there are, who acts for them, and what is open in the book.
 
 Money moves on a request, or on what a provider answers.
 """
@@ -10,7 +10,7 @@ from realco.escrow.v1 import events_pb2 as escrow_events
 
 from services.chassis.events.handling import Subscription
 from services.chassis.events.persons import record_persons_of
-from services.transactions.commands.shortfalls import record_shortfall
+from services.transactions.commands.open_items import record_open_item
 
 SUBSCRIPTIONS: tuple[Subscription, ...] = (
     Subscription(
@@ -24,7 +24,7 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
     ),
     Subscription(
         "transactions-on-escrow",
-        {escrow_events.ShortfallChanged: record_shortfall},
+        {escrow_events.OpenItemChanged: record_open_item},
         is_about_money=False,  # the book has it; who is called for it may be nobody
     ),
 )

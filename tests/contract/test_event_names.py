@@ -41,7 +41,7 @@ OWN_FACTS = {
     "InvestmentFundingChanged": "more or less money than before",
     "PartyClearanceChanged": "given or taken away",
     "PaymentExceptionOpened": "OPEN, for the first time or again",
-    "ShortfallChanged": "more or less is missing than before: a fact of the books",
+    "OpenItemChanged": "more or less waits to be settled than before: a fact of the books",
     "TransactionApprovalRequested": "PENDING_APPROVAL",
     "TransactionRetryScheduled": "PENDING_RETRY",
     "TransactionSubmitted": "PENDING_SETTLEMENT",

@@ -38,7 +38,7 @@ from services.escrow.domain import refusals
 from services.escrow.domain.chart import CASH, DISTRIBUTABLE, IN_TRANSIT, LedgerAccount, line_of
 from services.escrow.domain.investments import Share, build_not_booked, list_taken
 from services.escrow.domain.journal import NewEntry
-from services.escrow.domain.shortfalls import list_changed_shortfalls
+from services.escrow.domain.open_items import list_changed_items
 from services.escrow.posting.checks import Booked, Checks, check_entry, seal_entry, seal_refusal
 from services.escrow.store import journal
 from services.escrow.store.holds import check_all_open_holds, check_open_holds
@@ -355,5 +355,5 @@ def _build_events(posted: Sequence[_Posted]) -> Iterator[tuple[Message, str]]:
         entries = [each.message for each in booked]
         yield events.JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=entries), actor
         balances = ((each.entry, [after for _, after in each.verdict.legs]) for each in booked)
-        for shortfall in list_changed_shortfalls(balances):
-            yield messages.to_shortfall_changed(shortfall, booked[0].verdict.subject), actor
+        for item in list_changed_items(balances):
+            yield messages.to_open_item_changed(item, booked[0].verdict.subject), actor

@@ -42,6 +42,7 @@ class ExceptionKind(StrEnum):
     PAYOUT_NOT_PAID = "PAYOUT_NOT_PAID"
     SHORTFALL = "SHORTFALL"
     SWEEP_OVERDUE = "SWEEP_OVERDUE"
+    MONEY_NOT_APPLIED = "MONEY_NOT_APPLIED"
 
 
 class Severity(StrEnum):
@@ -321,5 +322,17 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         " provider said. The book has it as cash, and the bank does not.",
         "Ask the provider where it is, and see to it that nothing is paid out for which the custodian's account has no"
         " cash. Once it has arrived or failed, the cause says so.",
+    ),
+    ExceptionKind.MONEY_NOT_APPLIED: Description(
+        Severity.MEDIUM,
+        _DEBT,
+        "Money is in an escrow account and belongs to nothing there: it came while the account was frozen and is"
+        " not applied to its investment (UNAPPLIED), or nobody has explained it (SUSPENSE). No closing takes it,"
+        " and no refund gives it back. `cause` says whose it is, and how much by now.",
+        "Once the account is ACTIVE, apply it by an entry by hand to the investment that it was for, which a"
+        " second person approves (wires-and-checks.md): of one that was withdrawn it goes back then. What is"
+        " explained goes where it belongs in the same way. It says so by itself when less is left; once nothing"
+        " is, resolve it.",
+        doubts_money=False,
     ),
 }

@@ -262,7 +262,9 @@ def _spell_remedy(kind: TransactionType, about: About) -> str:
     if kind.resend_path is None:
         instead = f"POST /transactions, with replacedTransactionId {about.owed_for}"
         return f"If it is still to be paid, order it anew: {instead}. If it is not, resolve this."
-    return f"To send it again: POST {_spell_path(kind, about)}."
+    again = f"To send it again: POST {_spell_path(kind, about)}."
+    # More may have come since, which goes with it.
+    return f"{again} All that is owed by now is the refundableAmount." if kind.gives_back else again
 
 
 def _spell_path(kind: TransactionType, about: About) -> str:

@@ -1023,7 +1023,7 @@ def _create_exceptions() -> None:
             " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID',"
             " 'CARD_DISPUTED', 'ACH_FILE_NOT_APPLIED', 'PAYOUT_NOT_REVERSED',"
             " 'SWEEP_NOT_EXPLAINED', 'SWEEP_FAILED', 'SWEEP_REDIRECTED', 'PAYOUT_NOT_PAID', 'SHORTFALL',"
-            " 'SWEEP_OVERDUE')",
+            " 'SWEEP_OVERDUE', 'MONEY_NOT_APPLIED')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),

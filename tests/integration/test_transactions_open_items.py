@@ -1,4 +1,4 @@
-"""Money that is missing in an escrow account is in the list of exceptions, once, and says how it stands by now."""
+"""What is open in an escrow account is in the list of exceptions, once, and says how it stands by now."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def service(service_database) -> TransactionsHarness:
 async def hear(
     service: TransactionsHarness, before: int, now: int, kind: int = A.RETURNS_RECEIVABLE, party: str | None = "inv-001"
 ) -> None:
-    event = escrow_events.ShortfallChanged(
+    event = escrow_events.OpenItemChanged(
         escrow_account_id=ESCROW_ACCOUNT,
         ledger_account=A(kind=kind, party_id=party),
         amount=usd(now),
@@ -37,14 +37,14 @@ async def hear(
         journal_entry_id="je_1",
         investment_id=INVESTMENT if party else None,
     )
-    handler = HANDLERS[escrow_events.ShortfallChanged]
+    handler = HANDLERS[escrow_events.OpenItemChanged]
     with acting_as(service_principal("transactions", ORG, on_behalf_of="service:escrow")):
         async with service.database.begin() as tx:
             await handler(tx, event, Delivery(service.clock.now()))
 
 
 async def missing(service: TransactionsHarness, **filters: Any) -> list[Any]:
-    return await list_exceptions(service, kind=["SHORTFALL"], **filters)
+    return await list_exceptions(service, kind=["SHORTFALL", "MONEY_NOT_APPLIED"], **filters)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,15 @@ async def missing(service: TransactionsHarness, **filters: Any) -> list[Any]:
         (A.RETURNS_RECEIVABLE, "inv-001", "inv-001 owes 2.00 USD"),
         (A.PROVIDER_FEES, None, "Payment providers kept 2.00 USD"),
         (A.CASH, None, "The custodian's bank account is overdrawn by 2.00 USD"),
+        (A.UNAPPLIED, "inv-001", "2.00 USD of inv-001 came while the escrow account was frozen, and is not applied"),
+        (A.SUSPENSE, None, "2.00 USD is in the escrow account that nobody has explained"),
     ],
 )
-async def test_what_is_missing_calls_somebody_and_says_who_is_to_bring_it(service, kind, party, words):
+async def test_what_is_open_calls_somebody_and_says_whose_it_is(service, kind, party, words):
     await hear(service, 0, 200, kind, party)
     [found] = await missing(service, status=["OPEN"], escrow_account_id=[ESCROW_ACCOUNT])
     assert words in found.cause
+    assert found.kind == (E.MONEY_NOT_APPLIED if kind in (A.UNAPPLIED, A.SUSPENSE) else E.SHORTFALL)
     assert (found.severity, found.amount, found.party_id) == (E.MEDIUM, usd(200), party or "")
     assert [each.payment_exception_id for each in await missing(service, party_id=["inv-001"])] == (
         [found.payment_exception_id] if party else []

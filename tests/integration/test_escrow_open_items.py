@@ -1,4 +1,4 @@
-"""What is missing in an escrow account is told with the commit by which it changes, and only then."""
+"""What is open in an escrow account is told with the commit by which it changes, and only then."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWED = "returns_receivable:inv-001"
 
 
 async def told(escrow: Escrow) -> list[tuple[str, int, int]]:
-    found: list[Any] = await escrow.events(events.ShortfallChanged)
+    found: list[Any] = await escrow.events(events.OpenItemChanged)
     return [
         (name_of(each.ledger_account), each.previous_amount.amount_minor, each.amount.amount_minor) for each in found
     ]
@@ -35,7 +35,7 @@ async def test_what_a_party_owes_and_what_is_overdrawn_is_told_until_nothing_is(
     assert await told(escrow) == [], "nothing is missing while it goes as it should"
     await payment.happens(escrow, "RETURNED")
     assert sorted(await told(escrow)) == [("cash", 0, 70), (OWED, 0, 70)]
-    for each in await escrow.events(events.ShortfallChanged):
+    for each in await escrow.events(events.OpenItemChanged):
         assert each.escrow_account_id == account
         assert each.transaction_id == payment.transaction.transaction_id
         assert each.investment_id == payment.transaction.investment_id
@@ -53,3 +53,13 @@ async def test_what_a_provider_kept_and_nobody_paid_in_is_told_each_time_that_it
     for fee in fees[1:]:
         await payment.costs(escrow, fee)
     assert await told(escrow) == [("provider_fees", *each) for each in expected]
+
+
+async def test_what_came_while_an_account_was_frozen_is_told_until_it_is_applied(escrow):
+    account = await escrow.open()
+    await escrow.freeze(account)
+    await Payment(account, "ESCROW_DEPOSIT", 100, method="WIRE").happens(escrow, "SETTLED")
+    assert await told(escrow) == [("unapplied:inv-001", 0, 100)]
+    await escrow.unfreeze(account)
+    await escrow.post(account, ("unapplied:inv-001", 100), (SUBSCRIPTION, -100))
+    assert (await told(escrow))[1:] == [("unapplied:inv-001", 100, 0)]

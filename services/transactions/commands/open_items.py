@@ -1,4 +1,4 @@
-"""Calls a person where money is missing in an escrow account, and says how that stands by now."""
+"""Calls a person where something is open in the book, and says how that stands by now."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from services.chassis.data.transaction import Tx
 from services.chassis.events.handling import Delivery
 from services.chassis.values.money import Money
 from services.transactions.domain.actor import ACTOR
-from services.transactions.domain.exceptions import ExceptionKind, build_with_cause
-from services.transactions.domain.shortfalls import describe_shortfall, spell_shortfall
+from services.transactions.domain.exceptions import build_with_cause
+from services.transactions.domain.open_items import describe_open_item, find_exception_kind, spell_open_item
 from services.transactions.store.exception_reports import note_news, report
 
 
-async def record_shortfall(tx: Tx, event: escrow_events.ShortfallChanged, delivery: Delivery) -> None:
-    """More that is missing calls somebody, also anew; that less is missing is told to whoever was called."""
+async def record_open_item(tx: Tx, event: escrow_events.OpenItemChanged, delivery: Delivery) -> None:
+    """More that is open calls somebody, also anew; that less is open is told to whoever was called."""
     kind = from_enum(journal_pb2.LedgerAccount.Kind, event.ledger_account.kind)
-    about = describe_shortfall(
+    about = describe_open_item(
         kind,
         event.ledger_account.party_id,
         Money(event.amount.amount_minor, event.amount.currency_code),
@@ -28,9 +28,9 @@ async def record_shortfall(tx: Tx, event: escrow_events.ShortfallChanged, delive
         transaction_id=event.transaction_id or None,
         investment_id=event.investment_id or None,
     )
-    cause = spell_shortfall(kind, about, event.journal_entry_id)
+    cause = spell_open_item(kind, about, event.journal_entry_id)
     if event.amount.amount_minor > event.previous_amount.amount_minor:
-        report(tx, ExceptionKind.SHORTFALL, about, cause, delivery.now)
+        report(tx, find_exception_kind(kind), about, cause, delivery.now)
     else:
         less = partial(build_with_cause, cause=cause, amount_minor=event.amount.amount_minor)
-        note_news(tx, ExceptionKind.SHORTFALL, about, less, delivery.now, actor=ACTOR)
+        note_news(tx, find_exception_kind(kind), about, less, delivery.now, actor=ACTOR)
