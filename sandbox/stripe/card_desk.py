@@ -175,7 +175,7 @@ class CardDesk:
         return Answer(200, encode(self._books.show(dispute)))
 
     def close_dispute(self, dispute_id: str) -> Answer:
-        """Whose payment it is accepts that it is lost."""
+        """Whose payment it is accepts that it is lost; an inquiry ends by it, too."""
         dispute = self._books.require(dispute_id, "dispute")
         if not dispute["status"].endswith("needs_response"):
             raise invalid("dispute", "The dispute is not open.")
@@ -210,8 +210,8 @@ class CardDesk:
             self._books.tell("charge.dispute.closed", dispute)
 
     def _decide(self, dispute: dict[str, Any], status: str) -> dict[str, Any]:
-        if dispute["status"].startswith("warning_") and status == "won":
-            status = "warning_closed"
+        if dispute["status"].startswith("warning_"):
+            status = "warning_closed"  # however it ends, an inquiry has taken nothing that could be lost
         is_late = status == "won" and dispute.get("_said") == WINNING_LATE
         dispute |= {"status": status}
         self._books.save(dispute, now_ms() + self._settle_ms if is_late else None)

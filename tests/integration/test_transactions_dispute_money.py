@@ -16,6 +16,7 @@ from tests.integration.stripe_desk import (
     jump,
     pay,
     pay_by_card,
+    post,
     read,
     start_by_card,
     tell,
@@ -68,6 +69,13 @@ async def test_a_dispute_that_is_prevented_is_lost_where_its_money_was_taken(ser
 async def test_a_dispute_that_is_prevented_and_took_nothing_leaves_the_payment_as_it_is(service, url, books) -> None:
     seen = await becomes(service, await pay_by_card(service, url, "pm_card_createDisputeInquiry"), T.NEEDS_RESPONSE)
     alter(books, seen.dispute_reference, status="prevented")
+    after = await becomes(service, seen, T.WON)
+    assert await read_finality(service, after) == (T.COMPLETED, T.FINAL)
+
+
+async def test_an_inquiry_that_is_given_up_has_taken_nothing(service, url) -> None:
+    seen = await becomes(service, await pay_by_card(service, url, "pm_card_createDisputeInquiry"), T.NEEDS_RESPONSE)
+    await post(url, f"disputes/{seen.dispute_reference}/close")
     after = await becomes(service, seen, T.WON)
     assert await read_finality(service, after) == (T.COMPLETED, T.FINAL)
 
