@@ -16,6 +16,7 @@ from services.chassis.approvals.requests import RequestKind, by_asking, by_comma
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Precondition
+from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
 from services.chassis.values.text import quote
@@ -27,6 +28,7 @@ from services.distributions.commands.raises import closings, investments, offeri
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.closing import is_released, sum_releases
 from services.distributions.domain.destination import Destination
+from services.distributions.domain.distribution import find_owed_share
 from services.distributions.domain.explanations import (
     explain_attempt,
     explain_basis,
@@ -39,7 +41,7 @@ from services.distributions.domain.explanations import (
     explain_failure,
     explain_gate,
     explain_left_out,
-    explain_less_proceeds,
+    explain_less_left,
     explain_owed,
     explain_receivables,
 )
@@ -56,11 +58,11 @@ from services.distributions.domain.preconditions import (
     build_proceeds_preconditions,
 )
 from services.distributions.domain.refunds import RefundPosition, list_failed
-from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus, OfferingStatus
 from services.distributions.queries import gates
 from services.distributions.queries.destinations import (
     ask_about_proceeds,
+    ask_about_share,
     ask_closing_destination,
     ask_default,
     ask_destination,
@@ -94,11 +96,11 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
     asking = partial(by_asking, dependencies)
     close = asking(offerings_pb2.Offering, partial(_ask_about_closing, dependencies), closings.close_offering)
-    where = partial(ask_destination, dependencies)
+    where, share = partial(ask_destination, dependencies), partial(ask_about_share, dependencies)
     proceeds = partial(ask_about_proceeds, dependencies)
     resend_proceeds = asking(offerings_pb2.Offering, proceeds, resends.resend_proceeds)
     resend_refund = asking(offerings_pb2.Investment, where, resends.resend_refund)
-    resend_allocation = asking(distributions_pb2.Allocation, where, resends.resend_allocation)
+    resend_allocation = asking(distributions_pb2.Allocation, share, resends.resend_allocation)
     requests: list[RequestKind[Any]] = [
         RequestKind(offerings_pb2.CloseOfferingRequest, close, details.describe_closing),
         RequestKind(
@@ -214,7 +216,7 @@ class _Details:
         shown = await ask_default(self._dependencies, destination, offering.sponsor_party_id)
         to, account = destination.bank_account_id, explain_destination(shown, offering.sponsor_party_id, now)
         amount = Money(find_owed_proceeds(unpaid.amount_minor, left_minor), offering.currency)
-        why = (*explain_less_proceeds(unpaid, amount), *explain_failure(offering.proceeds_failure))
+        why = (*explain_less_left(unpaid, amount, "ISSUER_PROCEEDS"), *explain_failure(offering.proceeds_failure))
         preview = await self._previews.preview_payouts(
             offering, PayoutType.ESCROW_WITHDRAWAL, {offering.sponsor_party_id: amount}
         )
@@ -343,16 +345,14 @@ class _Details:
     async def describe_resend_allocation(
         self, request: distributions_pb2.ResendAllocationRequest, now: datetime
     ) -> ApprovalDetails:
+        named, left_minor = await ask_about_share(self._dependencies, request)
         async with self._dependencies.database.begin() as tx:
-            allocation = await ALLOCATIONS.find(tx, request.allocation_id)
-            if allocation is None:
-                raise AllocationNotFound
+            allocation = require_present(await ALLOCATIONS.find(tx, request.allocation_id), "it was asked about")
             offering = await require_offering(tx, allocation.offering_id)
             failed = await list_failed_attempts(tx, allocation.offering_id, allocation.allocation_id)
-        named = await ask_destination(self._dependencies, request)
         destination = await ask_default(self._dependencies, named, allocation.party_id)
-        account = explain_destination(destination, allocation.party_id, now)
-        amount = Money(allocation.amount_minor - allocation.set_off_minor, allocation.currency)
+        unpaid = Money(allocation.amount_minor - allocation.set_off_minor, allocation.currency)
+        amount = Money(find_owed_share(allocation, left_minor), allocation.currency)
         preview = await self._previews.preview_payouts(offering, PayoutType.DISTRIBUTION, {allocation.party_id: amount})
         return ApprovalDetails(
             f"Pay {amount} of a distribution of {quote(offering.display_name)} again",
@@ -365,7 +365,8 @@ class _Details:
             preconditions=(build_policy_precondition(offering), *build_default_preconditions(destination)),
             explanations=(
                 *(explain_attempt(allocation), *explain_earlier_attempts(failed)),
-                *(account, *preview.explanations),
+                *(*explain_less_left(unpaid, amount, "PAYABLE"), *preview.explanations),
+                explain_destination(destination, allocation.party_id, now),
             ),
             effects=preview.effects,
         )

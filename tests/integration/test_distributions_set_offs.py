@@ -133,6 +133,33 @@ async def test_what_was_set_off_stays_so_when_the_payout_of_the_rest_fails_and_i
     assert (back.status, back.set_off_amount) == (dpb.Allocation.RETURNED, usd(1_200_00))
 
 
+async def test_of_a_share_of_which_entries_by_hand_took_some_the_rest_is_sent_again(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(*PARTS)
+    service.deposit(offering, 10_000_00)
+    await owe(service, offering, "inv-001", 1_000_00)
+    distribution = await approve_and_execute(service, offering, 10_000_00)
+    await service.deliver(fail_payout(service.transactions.newest("inv-001"), "PARTY_OWES"))
+    legs = "payable:inv-001", "returns_receivable:inv-001"
+    service.escrow.post(offering.escrow_account_id, Entry.ADJUSTMENT, *legs, 1_000_00)
+    failed = (await service.allocations(distribution))["inv-001"]
+    request = dpb.ResendAllocationRequest(
+        distribution_id=distribution.distribution_id, allocation_id=failed.allocation_id
+    )
+    asked = await service.ask(service.distributions.ResendAllocation, request)
+    told = {each.rule: each.statement for each in asked.explanations}
+    assert told["AMOUNTS_OWED"].startswith("6,000.00 USD is not paid, and 5,000.00 USD is left on PAYABLE")
+    assert asked.amount == usd(5_000_00)
+    await service.grant(asked)
+    await service.work()
+    again = service.transactions.newest("inv-001")
+    assert again.amount == usd(5_000_00)
+    await service.deliver(complete_payout(again))
+    done = (await service.allocations(distribution))["inv-001"]
+    assert (done.status, done.set_off_amount) == (dpb.Allocation.COMPLETED, usd(1_000_00))
+
+
 async def test_a_refund_is_set_off_against_what_another_investment_owes_and_goes_once(
     service: DistributionsHarness,
 ) -> None:

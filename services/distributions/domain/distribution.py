@@ -18,7 +18,7 @@ from services.chassis.values.refusals import ContentChanged, ContentOutdated, Il
 from services.chassis.values.second_person import check_no_maker
 from services.chassis.values.times import write_time
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.refusals import DistributionNotDue, NotCalculated
+from services.distributions.domain.refusals import DistributionNotDue, NotCalculated, NothingToResend
 from services.distributions.domain.states import (
     DISTRIBUTION_MOVES,
     AllocationStatus,
@@ -218,6 +218,20 @@ def check_may_resend(allocation: Allocation) -> None:
     if allocation.status not in UNPAID:
         message = "Only a failed or returned allocation is sent again."
         raise IllegalStatusChange(allocation.status.value, AllocationStatus.PROCESSING.value, message)
+
+
+def find_owed_share(allocation: Allocation, left_minor: int) -> int:
+    """How much of a share is to be paid again: what entries have taken of it is not owed any more.
+
+    Args:
+        left_minor: On PAYABLE of its payee, who may have other shares there.
+
+    Raises: NothingToResend.
+    """
+    owed_minor = min(allocation.amount_minor - allocation.set_off_minor, left_minor)
+    if owed_minor <= 0:
+        raise NothingToResend("Nothing of the share is left on PAYABLE: entries by hand have paid or settled it.")
+    return owed_minor
 
 
 def check_basis(offering: Offering, distribution: Distribution) -> None:

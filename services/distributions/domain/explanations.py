@@ -106,11 +106,15 @@ def explain_nothing_paid() -> Explanation:
     return Explanation("Nothing of it was paid in, so nothing goes back.", "AMOUNTS_OWED")
 
 
-def explain_less_proceeds(asked: Money, left: Money) -> tuple[Explanation, ...]:
-    """Told where less of proceeds is paid than is unpaid: who took the rest stands in the journal."""
+def explain_less_left(asked: Money, left: Money, where: str) -> tuple[Explanation, ...]:
+    """Told where less is paid than is unpaid: who took the rest stands in the journal.
+
+    Args:
+        where: The kind of ledger account that it is paid from.
+    """
     if asked == left:
         return ()
-    statement = f"{asked} is not paid, and {left} is left on ISSUER_PROCEEDS: entries have taken the rest since."
+    statement = f"{asked} is not paid, and {left} is left on {where}: entries have taken the rest since."
     return (Explanation(statement, "AMOUNTS_OWED", (("asked for", asked), ("left", left)), HOUSE_RULE),)
 
 

@@ -116,10 +116,15 @@ def build_allocation_payout(
     saga_id: str,
     now: datetime,
     *,
+    amount_minor: int | None = None,
     bank_account_id: str | None = None,
     payment_method: str | None = None,
 ) -> Payout:
-    """The payout of the allocation's current attempt."""
+    """The payout of the allocation's current attempt.
+
+    Args:
+        amount_minor: Where it is not all that was not set off.
+    """
     return Payout(
         request_key=name_allocation_payout(allocation),
         saga_id=saga_id,
@@ -132,7 +137,7 @@ def build_allocation_payout(
         bank_account_id=bank_account_id,
         payment_method=payment_method,
         currency=allocation.currency,
-        amount_minor=allocation.amount_minor - allocation.set_off_minor,
+        amount_minor=allocation.amount_minor - allocation.set_off_minor if amount_minor is None else amount_minor,
         set_off_minor=_begin_set_off(offering),
         attempt=allocation.attempts,
         created_at=now,

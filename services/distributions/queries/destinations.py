@@ -12,6 +12,8 @@ from realco.transactions.v1.transactions_pb2 import Transaction
 from services.chassis.values.errors import InvalidField, Unavailable
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.destination import Destination, pays_to_account
+from services.distributions.domain.refusals import AllocationNotFound
+from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.offerings import require_offering
 
 Resend = (
@@ -19,26 +21,23 @@ Resend = (
 )
 
 
-async def ask_destination(
-    dependencies: Dependencies,
-    request: offerings_pb2.ResendRefundRequest | distributions_pb2.ResendAllocationRequest,
-) -> Destination:
+async def ask_destination(dependencies: Dependencies, request: offerings_pb2.ResendRefundRequest) -> Destination:
     """The account that is named, and the rail. Raises InvalidField."""
     return await _ask(dependencies, request.bank_account_id, _read_rail(request))
 
 
-class ProceedsFacts(NamedTuple):
+class OwedFacts(NamedTuple):
     """
     Args:
         destination: The account that is named, or that an earlier one named, and the rail.
-        left_minor: What the book has of them.
+        left_minor: What the book has of what is owed: entries by hand may have taken some.
     """
 
     destination: Destination
     left_minor: int
 
 
-async def ask_about_proceeds(dependencies: Dependencies, request: offerings_pb2.ResendProceedsRequest) -> ProceedsFacts:
+async def ask_about_proceeds(dependencies: Dependencies, request: offerings_pb2.ResendProceedsRequest) -> OwedFacts:
     """Raises: InvalidField, Unavailable."""
     rail = _read_rail(request)
     async with dependencies.database.begin() as tx:
@@ -48,7 +47,19 @@ async def ask_about_proceeds(dependencies: Dependencies, request: offerings_pb2.
     destination = Destination(None, payment_method=rail)
     if pays_to_account(rail):
         destination = await _ask(dependencies, request.bank_account_id or offering.proceeds_bank_account_id, rail)
-    return ProceedsFacts(destination, sum(each.posted.amount_minor for each in left))
+    return OwedFacts(destination, sum(each.posted.amount_minor for each in left))
+
+
+async def ask_about_share(dependencies: Dependencies, request: distributions_pb2.ResendAllocationRequest) -> OwedFacts:
+    """Raises: AllocationNotFound, InvalidField, Unavailable."""
+    async with dependencies.database.begin() as tx:
+        allocation = await ALLOCATIONS.find(tx, request.allocation_id)
+        if allocation is None:
+            raise AllocationNotFound
+        offering = await require_offering(tx, allocation.offering_id)
+    payable = await dependencies.peers.escrow.list_balances(offering.escrow_account_id, [LedgerAccount.PAYABLE])
+    left = (each.posted.amount_minor for each in payable if each.ledger_account.party_id == allocation.party_id)
+    return OwedFacts(await _ask(dependencies, request.bank_account_id, _read_rail(request)), sum(left))
 
 
 async def ask_closing_destination(

@@ -21,7 +21,7 @@ from services.distributions.commands.mandates import inherit_mandate
 from services.distributions.commands.raises.investments import lock_reachable
 from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.destination import Destination
-from services.distributions.domain.distribution import check_may_resend
+from services.distributions.domain.distribution import check_may_resend, find_owed_share
 from services.distributions.domain.investment import check_may_resend_refund
 from services.distributions.domain.offering import check_may_resend_proceeds, find_owed_proceeds, name_proceeds_account
 from services.distributions.domain.payout import (
@@ -34,7 +34,7 @@ from services.distributions.domain.refunds import AskedAgain
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
-from services.distributions.queries.destinations import ProceedsFacts
+from services.distributions.queries.destinations import OwedFacts
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.approvals import RESEND_PROCEEDS, RESEND_REFUND, read_shown_minor
 from services.distributions.store.counted_journals import check_counted
@@ -46,14 +46,16 @@ from services.distributions.store.sagas import insert_saga
 
 
 async def resend_allocation(
-    tx: Tx, request: pb.ResendAllocationRequest, destination: Destination, now: datetime
+    tx: Tx, request: pb.ResendAllocationRequest, facts: OwedFacts, now: datetime
 ) -> pb.Allocation:
+    destination = facts.destination
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     allocation = await ALLOCATIONS.lock(tx, request.allocation_id)
     if allocation is None or allocation.distribution_id != distribution.distribution_id:
         raise AllocationNotFound
     check_etag(request.etag, allocation.etag)
     check_may_resend(allocation)
+    owed_minor = find_owed_share(allocation, facts.left_minor)
     to = request.bank_account_id or None
     destination.check(to, allocation.party_id, field="bank_account_id")
     if distribution.status is not DistributionStatus.PROCESSING:
@@ -68,13 +70,15 @@ async def resend_allocation(
     mandate = await inherit_mandate(tx, last.saga_id)
     saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, mandate)
     rail = destination.payment_method
-    payout = build_allocation_payout(offering, moved[0], saga_id, now, bank_account_id=to, payment_method=rail)
+    payout = build_allocation_payout(
+        *(offering, moved[0], saga_id, now), amount_minor=owed_minor, bank_account_id=to, payment_method=rail
+    )
     await PAYOUTS.insert_all(tx, [payout])
     return answer_allocation(moved[0])
 
 
 async def resend_proceeds(
-    tx: Tx, request: offerings_pb2.ResendProceedsRequest, facts: ProceedsFacts, now: datetime
+    tx: Tx, request: offerings_pb2.ResendProceedsRequest, facts: OwedFacts, now: datetime
 ) -> offerings_pb2.Offering:
     destination = facts.destination
     offering = await lock_offering(tx, request.offering_id)
