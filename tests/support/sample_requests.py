@@ -91,10 +91,10 @@ class SampleRequests:
             message.data = b"{}"
         elif name == "realco.transactions.v1.CreateTransactionRequest":
             self._fill(message)
-            message.type = (
-                transactions_pb2.Transaction.ESCROW_DEPOSIT
-            )  # which names an investment, and no other account
+            # A contribution names an investment, no other account, and nothing that it is paid instead of.
+            message.type = transactions_pb2.Transaction.ESCROW_DEPOSIT
             message.ClearField("to_escrow_account_id")
+            message.ClearField("replaced_transaction_id")
         elif name == "realco.escrow.v1.LedgerAccount":
             message.kind, message.party_id = message.SUBSCRIPTION, self._ids.get("pty") or new_id("pty")
         elif name == "realco.escrow.v1.NewJournalEntry":
