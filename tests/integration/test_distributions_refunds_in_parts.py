@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from realco.distributions.v1 import offerings_pb2 as opb
 
@@ -98,6 +100,32 @@ async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_aga
     await service.work()
     again = service.transactions.newest("inv-001")
     assert (again.amount, len(service.transactions.by_key)) == (usd(5_00), 4)
+    assert not (await service.get(held)).HasField("refund_failure")
+
+
+async def test_one_that_comes_back_after_a_person_had_another_sent_again_waits_for_a_person_too(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_00))
+    held = (await service.positions(offering))["inv-001"]
+    paid = []
+    for minor in (5_00, 7_00):
+        await service.fund(offering, held, minor)
+        await service.work()
+        paid.append(service.transactions.newest("inv-001"))
+        await service.deliver(service.gave_back(paid[-1]), complete_payout(paid[-1]))
+    await service.deliver(return_payout(paid[1]), service.bounced(paid[1]))
+    await service.resend_refund(held)
+    await service.work()
+    await finish(service)
+    assert not (await service.get(held)).HasField("refund_failure")
+    service.clock.set(service.clock.now() + timedelta(days=2))
+    await service.deliver(return_payout(paid[0]), service.bounced(paid[0]))
+    assert await service.work() == 0, "nothing is sent again by itself"
+    assert (await service.get(held)).refund_failure.code == "RETURNED_BY_BANK"
+    await service.resend_refund(held)
+    await service.work()
+    assert service.transactions.newest("inv-001").amount == usd(5_00)
     assert not (await service.get(held)).HasField("refund_failure")
 
 

@@ -185,7 +185,10 @@ async def list_failed_attempts(tx: Tx, offering_id: str, allocation_id: str | No
 
 def _has_failed(refunds: Sequence[Payout]) -> bool:
     """Whether one of them, the oldest first, came to nothing after a person last asked for it: one that went to a card,
-    and then another part of it to the next one, may fail at last.
+    and then another part of it to the next one, may fail at last, and one that was paid before may come back.
     """
-    asked = max((number for number, each in enumerate(refunds) if each.asked_again), default=0)
-    return any(each.has_failed for each in refunds[asked:])
+    failed = [each for each in refunds if each.has_failed]
+    asked = next((each for each in reversed(refunds) if each.asked_again), None)
+    if asked is None:
+        return bool(failed)
+    return any(each.attempt >= asked.attempt or each.updated_at > asked.created_at for each in failed)
