@@ -81,18 +81,12 @@ def list_refund_reasons(
     Args:
         order: As distributions has it.
     """
-    doubts = facts.list_doubts(party_id, investment_id)
-    received = facts.list_received(party_id, investment_id)
-    if received is None or not order.HasField("released_amount"):
-        doubts.insert(0, REFUND_NOT_KNOWN)
-        received = None
+    released_minor = order.released_amount.amount_minor if order.HasField("released_amount") else None
+    reasons = _list_reasons(party_id, investment_id, amount_minor, facts, released_minor=released_minor)
     if order.refund_approved:
-        return doubts  # they read what was posted by hand, and how much goes back
-    if received is not None:
-        gone_minor, released_minor = facts.given_back.of_investments[investment_id], order.released_amount.amount_minor
-        left_minor = count_refundable(received, released_minor=released_minor, gone_minor=gone_minor)
-        doubts += [REFUND_NOT_RECEIVED] * (amount_minor > left_minor)
-    return doubts + [REFUND_BY_HAND] * order.has_entries_by_hand
+        # They read what was posted by hand, and how much goes back.
+        return [each for each in reasons if each != REFUND_NOT_RECEIVED]
+    return reasons + [REFUND_BY_HAND] * order.has_entries_by_hand
 
 
 async def list_reasons_now(tx: Tx, row: Transaction) -> list[str]:
@@ -103,16 +97,38 @@ async def list_reasons_now(tx: Tx, row: Transaction) -> list[str]:
         return []
     facts = await read_refund_facts(tx, {row.investment_id})
     received = facts.list_received(row.party_id, row.investment_id)
-    reasons = [] if received is not None else [REFUND_NOT_KNOWN]
+    where = []
     if received is not None and row.refunded_transaction_id is None:
         by_account = list_by_account(received) if row.rail.pays_to_account else []
-        reasons += explain_refund(row.bank_account_id, by_account, is_approved=True)
-    reasons += facts.list_doubts(row.party_id, row.investment_id)
-    if received is not None:
-        gone_minor = facts.given_back.of_investments[row.investment_id] - row.announced_amount.amount_minor
-        left_minor = count_refundable(received, released_minor=0, gone_minor=gone_minor)
-        reasons += [REFUND_NOT_RECEIVED] * (row.amount.amount_minor > left_minor)
-    return reasons
+        where = explain_refund(row.bank_account_id, by_account, is_approved=True)
+    minor, itself_minor = row.amount.amount_minor, row.announced_amount.amount_minor
+    return where + _list_reasons(
+        row.party_id, row.investment_id, minor, facts, released_minor=0, itself_minor=itself_minor
+    )
+
+
+def _list_reasons(
+    party_id: str,
+    investment_id: str,
+    amount_minor: int,
+    facts: RefundFacts,
+    *,
+    released_minor: int | None,
+    itself_minor: int = 0,
+) -> list[str]:
+    """What holds of a refund by what transactions knows of the investment.
+
+    Args:
+        released_minor: What closings took of it; None: not known.
+        itself_minor: What the refund is counted with among what goes back.
+    """
+    doubts = facts.list_doubts(party_id, investment_id)
+    received = facts.list_received(party_id, investment_id)
+    if received is None or released_minor is None:
+        return [REFUND_NOT_KNOWN, *doubts]
+    gone_minor = facts.given_back.of_investments[investment_id] - itself_minor
+    left_minor = count_refundable(received, released_minor=released_minor, gone_minor=gone_minor)
+    return doubts + [REFUND_NOT_RECEIVED] * (amount_minor > left_minor)
 
 
 def join_reasons(reasons: Sequence[str]) -> str | None:
