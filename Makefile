@@ -40,11 +40,7 @@ demo: setup ## the main job end to end, on a throw-away instance
 	@$(PY) -m demo
 
 test: setup ## the whole test suite on real PostgreSQL and NATS
-	@# Beside others on a busy machine a test may wait longer than it is willing to: what failed is told, and run once
-	@# more by itself. What fails by itself fails.
-	@$(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS) || \
-	  { [ $$? -eq 1 ] && echo "make test: once more, by itself, what failed beside others" && \
-	    $(PY) -m pytest --last-failed --last-failed-no-failures none $(ARGS); }
+	@$(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: setup ## lint, types, contracts, dependency directions, migrations against tables
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
