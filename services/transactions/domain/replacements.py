@@ -9,7 +9,7 @@ from services.chassis.values.explanation import HOUSE_RULE, Explanation
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.domain.refusals import TransactionNotFound
-from services.transactions.domain.returns import spell_failure
+from services.transactions.domain.returns import spell_end
 from services.transactions.domain.states import ENDED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -57,7 +57,7 @@ def explain_replacement(former: Transaction | None) -> list[Explanation]:
     """What whoever approves has to know of the payout that came to nothing; none where it replaces none."""
     if former is None:
         return []
-    why = "it was cancelled" if former.failure is None else spell_failure(former.failure)
-    statement = f"It is paid instead of {former.transaction_id}, {former.amount}, which is {former.status}: {why}"
+    which = f"{former.transaction_id}, {former.amount}, which is {former.status}"
+    statement = f"It is paid instead of {which}: {spell_end(former.failure)}"
     operands = (("transaction", former.transaction_id), ("status", former.status))
     return [Explanation(f"{statement.rstrip('.')}.", "PAID_INSTEAD", operands, HOUSE_RULE)]

@@ -148,6 +148,11 @@ def spell_failure(failure: Failure) -> str:
     return f"{network_code_of(failure) or failure.code}: {failure.message}"
 
 
+def spell_end(failure: Failure | None) -> str:
+    """Why a transaction ended otherwise than paid: one that was cancelled has no failure."""
+    return "it was cancelled" if failure is None else spell_failure(failure)
+
+
 def may_represent(
     code: str, *, is_inbound: bool, presentments: int, first_presented_at: datetime, next_attempt_at: datetime
 ) -> bool:

@@ -32,7 +32,7 @@ from services.transactions.domain.exceptions import (
     build_with_cause,
 )
 from services.transactions.domain.refusals import RefundInParts
-from services.transactions.domain.returns import spell_failure
+from services.transactions.domain.returns import spell_end
 from services.transactions.domain.states import ENDED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES, TransactionType
@@ -235,8 +235,7 @@ def _add_left(said: str, row: Transaction, left_minor: int) -> str:
 
 
 def spell_unpaid(row: Transaction) -> str:
-    why = "it was cancelled" if row.failure is None else spell_failure(row.failure)
-    return f"{row.transaction_id} {row.status}, {why}"
+    return f"{row.transaction_id} {row.status}, {spell_end(row.failure)}"
 
 
 def spell_owed(kind: TransactionType, about: About, why: str, all_of_it: Money | None) -> str:
