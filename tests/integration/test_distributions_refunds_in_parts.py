@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.transactions.v1.transactions_pb2 import Transaction
 
 from tests.support.distributions import DistributionsHarness
 from tests.support.money import usd
@@ -43,6 +44,19 @@ async def finish(service: DistributionsHarness) -> None:
     part = service.transactions.newest("inv-001")
     await service.deliver(service.gave_back(part), complete_payout(part))
     await service.work()
+
+
+async def pay_two(service: DistributionsHarness) -> tuple[opb.Investment, list[Transaction]]:
+    """Refunds of 5.00 and 7.00 that came too late for a closing, one after the other."""
+    offering = await service.closed_offering(("inv-001", 100_00))
+    held = (await service.positions(offering))["inv-001"]
+    paid = []
+    for minor in (5_00, 7_00):
+        await service.fund(offering, held, minor)
+        await service.work()
+        paid.append(service.transactions.newest("inv-001"))
+        await service.deliver(service.gave_back(paid[-1]), complete_payout(paid[-1]))
+    return held, paid
 
 
 async def test_each_part_follows_the_one_before_and_all_of_it_is_what_two_persons_decided(service) -> None:
@@ -84,14 +98,7 @@ async def test_a_part_that_fails_waits_for_a_person_and_goes_again(service) -> N
 async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_again_once_a_person_asks(
     service: DistributionsHarness,
 ) -> None:
-    offering = await service.closed_offering(("inv-001", 100_00))
-    held = (await service.positions(offering))["inv-001"]
-    paid = []
-    for minor in (5_00, 7_00):
-        await service.fund(offering, held, minor)
-        await service.work()
-        paid.append(service.transactions.newest("inv-001"))
-        await service.deliver(service.gave_back(paid[-1]), complete_payout(paid[-1]))
+    held, paid = await pay_two(service)
     await service.deliver(return_payout(paid[0]), service.bounced(paid[0]))
     await service.work()
     waits = await service.get(held)
@@ -106,14 +113,7 @@ async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_aga
 async def test_one_that_comes_back_after_a_person_had_another_sent_again_waits_for_a_person_too(
     service: DistributionsHarness,
 ) -> None:
-    offering = await service.closed_offering(("inv-001", 100_00))
-    held = (await service.positions(offering))["inv-001"]
-    paid = []
-    for minor in (5_00, 7_00):
-        await service.fund(offering, held, minor)
-        await service.work()
-        paid.append(service.transactions.newest("inv-001"))
-        await service.deliver(service.gave_back(paid[-1]), complete_payout(paid[-1]))
+    held, paid = await pay_two(service)
     await service.deliver(return_payout(paid[1]), service.bounced(paid[1]))
     await service.resend_refund(held)
     await service.work()
