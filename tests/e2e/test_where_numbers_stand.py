@@ -7,6 +7,7 @@ files; this one has a payment in and one that will come back of its own, and the
 from __future__ import annotations
 
 import base64
+import subprocess
 from pathlib import Path
 
 import asyncpg
@@ -18,10 +19,11 @@ from tests.e2e.organization import ACCOUNT_NUMBERS, Organization
 
 def _list_files_with(numbers: set[str], folder: Path) -> set[Path]:
     """Those that have one of them, as it is or as base64 of a value of its own."""
-    plain = [number.encode() for number in numbers]
-    looked_for = [*plain, *map(base64.b64encode, plain)]
-    contents = ((file, file.read_bytes()) for file in folder.rglob("*") if file.is_file())
-    return {file for file, content in contents if any(number in content for number in looked_for)}
+    looked_for = [*numbers, *(base64.b64encode(number.encode()).decode() for number in numbers)]
+    search = ["grep", "-rlF", "-f", "-", str(folder)]  # gigabytes, for all of them in one pass
+    found = subprocess.run(search, input="\n".join(looked_for), capture_output=True, text=True, check=False)
+    assert not found.stderr, "each file was read"
+    return {Path(line) for line in found.stdout.splitlines()}
 
 
 async def test_no_account_number_stands_in_tables_logs_of_changes_streams_or_logs(
