@@ -307,8 +307,14 @@ def list_columns(table: sa.Table, value: Any, **written: Any) -> dict[str, Any]:
 
     Where the row has more than the value, somebody else writes it. What is sealed cannot be left out so.
     """
-    names = (field.name for field in fields(value) if field.name in table.c)
-    return {name: getattr(value, name) for name in names if name not in written} | written
+    kept = _list_kept(table, cast("Any", type(value)), tuple(written))
+    return {name: getattr(value, name) for name in kept} | written
+
+
+@cache
+def _list_kept(table: sa.Table, kind: type[Any], written: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns that hold what a value's fields do."""
+    return tuple(name for name in _list_fields(cast("Any", kind)) if name in table.c and name not in written)
 
 
 def seal_columns(tx: Tx, table: sa.Table, columns: dict[str, Any]) -> dict[str, Any]:

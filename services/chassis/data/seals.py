@@ -103,7 +103,7 @@ class Seals:
 
     def make(self, place: str, *values: Any, form: int = 1) -> bytes:
         """The seal of these values: texts, numbers, times, bytes, None, or lists of them."""
-        return self._make(form, _spell_all(place, map(_in_utc, values)))
+        return self._make(form, _spell_all(place, _in_utc(values)))
 
     def are_sealed(self, seal: bytes | None, place: str, *values: Any, form: int = 1) -> bool:
         """Whether the seal is of these values."""
@@ -190,9 +190,9 @@ def _mark_spelled(place: str, text: bytes) -> bytes:
     return place.encode() + b"\0" + text
 
 
-def _in_utc(value: Any) -> Any:
-    """A moment as it comes back from the database, whatever zone it is given in."""
-    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not UTC else value
+def _in_utc(values: Iterable[Any]) -> list[Any]:
+    """Moments as they come back from the database, whatever zone they are given in."""
+    return [each.astimezone(UTC) if isinstance(each, datetime) and each.tzinfo is not UTC else each for each in values]
 
 
 def _spell(value: object) -> Any:

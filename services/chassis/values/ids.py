@@ -12,6 +12,7 @@ import secrets
 import time
 import uuid
 from base64 import b32hexencode
+from functools import cache
 
 _CROCKFORD = bytes.maketrans(b"0123456789ABCDEFGHIJKLMNOPQRSTUV", b"0123456789abcdefghjkmnpqrstvwxyz")
 _NAMESPACE = uuid.UUID("6f0a2c9e-3c55-5d0e-9a5e-7d6b1f5f2a11")
@@ -50,7 +51,12 @@ def uuid7() -> uuid.UUID:
 
 
 def _spell(prefix: str, number: int) -> str:
+    # 160 bits are 32 digits of base 32; the 128 of a UUID are the last 26 of them.
+    return _begin(prefix) + b32hexencode(number.to_bytes(20, "big"))[6:].translate(_CROCKFORD).decode()
+
+
+@cache
+def _begin(prefix: str) -> str:
     if not _PREFIX.fullmatch(prefix):
         raise ValueError("an id prefix is a lower-case letter and up to 15 lower-case letters or digits")
-    # 160 bits are 32 digits of base 32; the 128 of a UUID are the last 26 of them.
-    return prefix + "_" + b32hexencode(number.to_bytes(20, "big"))[6:].translate(_CROCKFORD).decode()
+    return prefix + "_"

@@ -176,8 +176,10 @@ async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset
     """The transactions about which one that is more than LOW, and puts money in doubt, is open, or one person alone has
     said that it is not.
     """
-    query = sa.select(_c.transaction_id).distinct().where(
-        is_mine(payment_exceptions), _c.transaction_id.in_(transaction_ids), _c.kind.in_(_GRAVE)
+    query = (
+        sa.select(_c.transaction_id)
+        .distinct()
+        .where(is_mine(payment_exceptions), _c.transaction_id.in_(transaction_ids), _c.kind.in_(_GRAVE))
     )
     return frozenset(await tx.scalars(query))
 
