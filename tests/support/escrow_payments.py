@@ -11,6 +11,7 @@ from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.transaction import Tx
 from services.chassis.events.handling import Delivery
 from services.chassis.values.ids import new_id
 from services.escrow.domain.types import TYPES
@@ -65,24 +66,26 @@ class Payment:
     async def happens(self, escrow: Escrow, *facts: str) -> None:
         """Each fact reaches escrow's subscriber once, in a transaction of its own."""
         for fact in facts:
-            kind = EVENTS[fact]
-            if fact == "SETTLED":
-                self._settle(escrow.clock.now())
-            if fact in DISPUTES:
-                self.transaction.status = Transaction.COMPLETED
-                self.transaction.dispute_reference = "du_1"
-                self.transaction.dispute_status = DISPUTES[fact]
-            self.version += 1
-            meta = {
-                "occur_time": to_timestamp(self.happened_at or escrow.clock.now()),
-                "aggregate_version": self.version,
-            }
-            event = kind(transaction=self.transaction, meta=meta)
-            handler = SUBSCRIPTIONS[0].handlers[kind]
-            delivery = Delivery(escrow.clock.now())
-            with acting_as(service_principal("escrow", escrow.org_id, on_behalf_of="admin-1")):
+            with acting_as(service_principal("escrow", escrow.org_id)):
                 async with escrow.database.begin() as tx:
-                    await handler(tx, event, delivery)
+                    await self.happens_in(tx, escrow, fact)
+
+    async def happens_in(self, tx: Tx, escrow: Escrow, fact: str) -> None:
+        kind = EVENTS[fact]
+        if fact == "SETTLED":
+            self._settle(escrow.clock.now())
+        if fact in DISPUTES:
+            self.transaction.status = Transaction.COMPLETED
+            self.transaction.dispute_reference = "du_1"
+            self.transaction.dispute_status = DISPUTES[fact]
+        self.version += 1
+        meta = {
+            "occur_time": to_timestamp(self.happened_at or escrow.clock.now()),
+            "aggregate_version": self.version,
+        }
+        with acting_as(service_principal("escrow", escrow.org_id, on_behalf_of="admin-1")):
+            event, delivery = kind(transaction=self.transaction, meta=meta), Delivery(escrow.clock.now())
+            await SUBSCRIPTIONS[0].handlers[kind](tx, event, delivery)
 
     def _settle(self, now: datetime) -> None:
         """The times that the transactions service gives money that arrived on this rail."""

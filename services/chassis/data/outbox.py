@@ -94,12 +94,19 @@ async def enqueue_all(tx: Tx, events: Sequence[Message], *, now: datetime, actor
     await enqueue_each(tx, [(event, actor) for event in events], now=now)
 
 
-async def enqueue_each(tx: Tx, events: Sequence[tuple[Message, str]], *, now: datetime) -> None:
-    """As `enqueue_all`, each event with its actor."""
+async def enqueue_each(
+    tx: Tx, events: Sequence[tuple[Message, str]], *, now: datetime, comes_first: bool = False
+) -> None:
+    """As `enqueue_all`, each event with its actor.
+
+    Args:
+        comes_first: Before all that the organization has queued in the transaction.
+    """
     if not events:
         return
-    org_id, waiting = current_principal().org_id, tx.info.setdefault(_WAITING, {})
-    waiting.setdefault(org_id, []).extend(_prepare(events, current_traceparent(), now))
+    waiting = tx.info.setdefault(_WAITING, {}).setdefault(current_principal().org_id, [])
+    place = 0 if comes_first else len(waiting)
+    waiting[place:place] = _prepare(events, current_traceparent(), now)
     tx.leave(Rest.EVENTS, partial(_write_waiting, tx))
 
 

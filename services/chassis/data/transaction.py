@@ -18,7 +18,8 @@ class Rest(IntEnum):
     """What is left to be written together, in the order in which that is done: what is locked then may tell events."""
 
     FINDINGS = 1
-    EVENTS = 2
+    ENTRIES = 2
+    EVENTS = 3
 
 
 class Tx:

@@ -6,7 +6,7 @@ One JournalEntriesPosted an escrow account and transaction.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -19,11 +19,12 @@ from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.calls import batch
+from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data import outbox
 from services.chassis.data.database import Database
 from services.chassis.data.seals import Seals, seals_of
 from services.chassis.data.sql import build_rows
-from services.chassis.data.transaction import Tx
+from services.chassis.data.transaction import Rest, Tx
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import (
@@ -46,6 +47,7 @@ from services.escrow.store.journal import Verdict
 
 Outcome = batch.Outcome[pb.JournalEntry]
 
+_POSTED = "realco_posted_entries"
 _AT_ONCE = 250  # entries a call of the posting function
 _OF_KEY = ("duplicate", "key_reused")
 _OF_BALANCES = ("insufficient", "owing", "owing_at_source", "too_large")
@@ -57,7 +59,9 @@ async def book_in(tx: Tx, entries: Sequence[NewEntry], now: datetime) -> list[pb
     Raises:
         DomainError: the first refusal; the caller's transaction must not commit.
     """
-    outcomes, _ = await book(tx.driver, entries, seals_of(tx), now, partial(outbox.enqueue_each, tx, now=now))
+    outcomes, _, posted = await book(tx.driver, entries, seals_of(tx), now)
+    tx.info.setdefault(_POSTED, []).extend(posted)
+    tx.leave(Rest.ENTRIES, partial(_tell_all, tx, now, current_principal()))
     booked = []
     for answer, _ in outcomes:
         if isinstance(answer, DomainError):
@@ -69,8 +73,7 @@ async def book_in(tx: Tx, entries: Sequence[NewEntry], now: datetime) -> list[pb
 async def rehearse_booking(database: Database, entries: Sequence[NewEntry], now: datetime) -> list[Outcome]:
     """What booking these entries of one organization would answer; nothing is booked, and every key stays free."""
     async with database.begin_rehearsal() as tx:
-        tell = partial(outbox.enqueue_each, tx, now=now)
-        outcomes, _ = await book(tx.driver, entries, database.seals, now, tell)
+        outcomes, _, _ = await book(tx.driver, entries, database.seals, now)
     return outcomes
 
 
@@ -85,16 +88,14 @@ async def book(
     entries: Sequence[NewEntry],
     seals: Seals,
     now: datetime,
-    tell: Callable[[Sequence[tuple[Message, str]]], Awaitable[None]],
     checks: Checks | None = None,
-) -> tuple[list[Outcome], Booked]:
+) -> tuple[list[Outcome], Booked, list[Posted]]:
     """Books entries of one organization in the connection's transaction, each by itself, in this order.
 
     Args:
-        tell: Queues events, each with its actor.
         checks: What is known to be ours of the book; by and by more. It is told what was booked after the commit.
 
-    Returns: What became of each, and the numbers of what was booked.
+    Returns: What became of each, and of what was booked the numbers, and what there is to tell (`build_events`).
 
     Raises:
         NotSealed: one of them asks for seals, and the book of its escrow account has an entry that is not ours; or one
@@ -103,7 +104,7 @@ async def book(
     """
     checks = checks or Checks(seals)
     outcomes: dict[int, Outcome] = {}
-    posted: list[_Posted] = []
+    posted: list[Posted] = []
     booked: Booked = {}
     refused: list[_Refused] = []
     if entries:
@@ -113,7 +114,7 @@ async def book(
                 number = next(numbers)
                 if verdict.outcome == "posted":
                     message = messages.to_journal_entry(entry, verdict)
-                    posted.append(_Posted(entry, verdict, message))
+                    posted.append(Posted(entry, verdict, message))
                     place = entry.org_id, entry.escrow_account_id
                     first, _ = booked.get(place, (verdict.sequence, 0))
                     booked[place] = first, verdict.sequence
@@ -127,8 +128,7 @@ async def book(
     if posted:
         leaving = {(entry.org_id, entry.escrow_account_id) for entry, _, _ in posted if entry.asks_for_seals}
         await checks.check_before(connection, booked, leaving)
-        await tell(list(_build_events(posted)))
-    return [outcomes[number] for number in range(len(entries))], booked
+    return [outcomes[number] for number in range(len(entries))], booked, posted
 
 
 async def lock_accounts(connection: Connection, entries: Sequence[NewEntry]) -> None:
@@ -141,7 +141,9 @@ async def lock_accounts(connection: Connection, entries: Sequence[NewEntry]) -> 
         await journal.lock_accounts(connection, sorted(places))
 
 
-class _Posted(NamedTuple):
+class Posted(NamedTuple):
+    """An entry that was booked, and how it is told."""
+
     entry: NewEntry
     verdict: Verdict
     message: pb.JournalEntry
@@ -239,11 +241,11 @@ async def _look_at_entries(
             outcomes[number] = Outcome(answer, replayed=True)
 
 
-async def _check_taken(connection: Connection, posted: Sequence[_Posted]) -> None:
+async def _check_taken(connection: Connection, posted: Sequence[Posted]) -> None:
     """What persons took for an investment, or for none, was booked for that. Asked under the lock: what was true when
     they asked for it need not be by now. Raises: InvalidField.
     """
-    taking: dict[tuple[str, str], dict[Share, _Posted]] = {}
+    taking: dict[tuple[str, str], dict[Share, Posted]] = {}
     for each in posted:
         if each.entry.named_field is not None:
             for share in list_taken(each.entry):
@@ -344,9 +346,15 @@ def _name_taking_leg(entry: NewEntry, short: LedgerAccount) -> dict[str, str]:
     return {f"{entry.legs_path}[{number}].amount.amount_minor": "is more than its ledger account has available"}
 
 
-def _build_events(posted: Sequence[_Posted]) -> Iterator[tuple[Message, str]]:
+async def _tell_all(tx: Tx, now: datetime, principal: Principal) -> None:
+    """What several calls have booked is told in one event: whoever hears it counts once."""
+    with acting_as(principal):
+        await outbox.enqueue_each(tx, list(build_events(tx.info.pop(_POSTED))), now=now, comes_first=True)
+
+
+def build_events(posted: Sequence[Posted]) -> Iterator[tuple[Message, str]]:
     """The events of each escrow account, with their actor."""
-    by_account: dict[str, list[_Posted]] = {}
+    by_account: dict[str, list[Posted]] = {}
     for each in posted:
         by_account.setdefault(each.entry.escrow_account_id, []).append(each)
     for escrow_account_id, booked in by_account.items():

@@ -13,7 +13,6 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
-from functools import partial
 
 import asyncpg
 from realco.escrow.v1 import journal_pb2 as pb
@@ -198,9 +197,10 @@ class Poster:
             await connection.execute(build_begin(entries[0].org_id))
             await booking.lock_accounts(connection, entries)
             seals, now = self._database.seals, self._clock.now()
+            outcomes, booked, posted = await booking.book(connection, entries, seals, now, self._checks)
+            told = list(booking.build_events(posted))
             org_id, traceparent = entries[0].org_id, batch[0].traceparent
-            tell = partial(outbox.write, connection, seals=seals, org_id=org_id, traceparent=traceparent, now=now)
-            outcomes, booked = await booking.book(connection, entries, seals, now, tell, self._checks)
+            await outbox.write(connection, told, seals=seals, org_id=org_id, traceparent=traceparent, now=now)
             await connection.execute("COMMIT")
         except BaseException:
             try:

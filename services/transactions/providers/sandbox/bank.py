@@ -37,7 +37,8 @@ class SandboxBank:
             timeout=httpx.Timeout(timeout_seconds, connect=min(2, timeout_seconds)),
             follow_redirects=False,  # a redirect would decide to whom we send account numbers
             trust_env=False,
-            limits=httpx.Limits(max_connections=32),
+            # Each that waits to be used again is polled whenever a request begins or ends.
+            limits=httpx.Limits(max_connections=32, max_keepalive_connections=6),
         )
 
     async def close(self) -> None:
