@@ -79,6 +79,16 @@ class _Client(Client):
             self.dropped.note(INBOX, few=_LATE_ANSWERS_MAX)
         await super()._request_sub_callback(message)
 
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """As nats-py's, which looks at each character of a name: a service spent a sixteenth of its time so."""
+        found = {}
+        for line in raw.split(b"\r\n"):
+            name, colon, value = line.partition(b":")
+            if colon and name.isascii() and (key := name.strip().decode()).split() == [key]:
+                found[key] = value.strip().decode("utf-8", "replace")
+        return found
+
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         """Whoever publishes can make headers that nats-py fails on: the connection of all who read them would end."""
         if headers and not headers.startswith(NATS_HDR_LINE):  # it would take as much of the first header for that
