@@ -109,6 +109,18 @@ async def test_a_reader_asks_nothing_while_nats_is_away_and_goes_on_once_it_is_b
     assert await reader.read(last, 1) == []
 
 
+async def test_a_flush_ends_once_the_server_has_read_what_was_sent_before_it(js, nats_url, monkeypatch):
+    client, written = await streams.connect(nats_url, "flushing"), []
+    monkeypatch.setattr(client._transport, "write", written.append)
+    monkeypatch.setattr(client._transport, "writelines", written.extend)
+    await client.subscribe("asked")
+    with pytest.raises(nats.errors.TimeoutError):
+        await client.flush(timeout=1)
+    monkeypatch.undo()
+    await client.close()
+    assert [line.split()[0] for line in written] == [b"SUB", b"PING"]
+
+
 async def test_answers_that_nobody_waits_for_are_told_once_a_minute_and_those_of_others_arrive(js, nats_url):
     flooding = await streams.connect(nats_url, "flooding")
     client = await streams.connect(nats_url, "answered")

@@ -73,6 +73,11 @@ class _Client(Client):
         """What waits to be taken is bounded; nats-py's own bound is 128 MiB for each subscription."""
         return await super().subscribe(subject, queue, cb, future, max_msgs, pending_msgs_limit, pending_bytes_limit)
 
+    async def flush(self, timeout: int = 10) -> None:
+        """nats-py's PING overtakes what waits to be written: its PONG would say nothing of a subscription before it."""
+        await self._flush_pending(force_flush=True)
+        await super().flush(timeout)
+
     async def _request_sub_callback(self, message: Msg) -> None:
         """An answer to `request`: whoever has the same password hears where it arrives, and can send more there."""
         if message.subject.rpartition(".")[2] not in self._resp_map:
